@@ -1,1 +1,4 @@
 pub mod metrics;
+
+pub mod event;
+pub mod sse_decode;
