@@ -2,3 +2,5 @@ pub mod metrics;
 
 pub mod event;
 pub mod sse_decode;
+
+pub mod backoff;
