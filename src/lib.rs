@@ -2,5 +2,6 @@ pub mod metrics;
 
 pub mod event;
 pub mod sse_decode;
+pub mod status;
 
 pub mod backoff;
