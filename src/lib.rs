@@ -5,3 +5,4 @@ pub mod sse_decode;
 pub mod status;
 
 pub mod backoff;
+pub mod template;
