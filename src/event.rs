@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 /// An event to be sent: id + type + data.
@@ -110,6 +110,47 @@ pub fn retry_line(retry: Duration) -> Bytes {
 /// the BLAKE3 hash of `data` as 32 lower-case hexadecimal digits.
 pub fn content_id(data: &str) -> String {
     blake3::hash(data.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// The bytes of an event whose fields are known to be sound: made by us, or read by the decoder, which can't yield others.
+///
+/// A field that is not is left out rather than that a panic ends the source: the data still arrives.
+pub fn encoded(event: &Event) -> Bytes {
+    event.encode().unwrap_or_else(|_| {
+        let bare = Event { id: None, name: None, data: event.data.clone() };
+        bare.encode().expect("an event without id and name has nothing that can't be encoded")
+    })
+}
+
+/// The event that ends a job: the id and data of its last snapshot under the name `done`.
+pub fn done(snapshot: &Bytes) -> Bytes {
+    const NAME: &[u8] = b"event: done\n";
+    let mut block = BytesMut::with_capacity(NAME.len() + snapshot.len());
+    block.extend_from_slice(NAME);
+    block.extend_from_slice(snapshot);
+    block.freeze()
+}
+
+/// The event that tells that a job is not there any more.
+pub fn gone() -> Bytes {
+    Bytes::from_static(b"event: gone\ndata: {}\n\n")
+}
+
+/// JSON on one line, otherwise as it was written. Between the tokens of a JSON text a newline is only white space, and
+/// inside its strings there is none.
+pub fn on_one_line(json: &[u8]) -> String {
+    let text = String::from_utf8_lossy(json);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    text.trim().replace(['\r', '\n'], "")
+}
+
+/// Whether an id looks like those that we give to events of apps that give none: eight hexadecimal digits of an epoch, a
+/// hyphen, a number.
+pub fn is_own_id(id: &str) -> bool {
+    id.split_once('-').is_some_and(|(epoch, number)| {
+        let is_epoch = epoch.len() == 8 && epoch.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_epoch && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn push_field(block: &mut String, field: &str, value: &str) {
