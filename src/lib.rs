@@ -1,5 +1,6 @@
 //! sidestream: a reverse-proxy sidecar for Server-Sent Events.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod event;
