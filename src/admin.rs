@@ -3,7 +3,11 @@
 //! It has a listener of its own, so that it can stay closed to the world and answers when the public side drains. Nothing
 //! here shows a credential, a query string or an id of a job.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -47,7 +51,8 @@ impl Admin {
             let stop = stop.clone();
             tracker.spawn(async move {
                 let service = service_fn(move |req| std::future::ready(Ok::<_, Infallible>(admin.answer(&req))));
-                let conn = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
+                let conn =
+                    http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
                 if let Some(Err(error)) = stop.run_until_cancelled(conn).await {
                     debug!(%error, %peer, "an admin connection broke");
                 }
@@ -72,9 +77,7 @@ impl Admin {
             "/api/stats" => typed("application/json", self.stats.json(self.readiness.get()).to_string().into()),
             "/" => typed("text/html; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.html"))),
             "/page.css" => typed("text/css; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.css"))),
-            "/page.js" => {
-                typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js")))
-            }
+            "/page.js" => typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js"))),
             _ => text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz or /api/stats\n"),
         }
     }
@@ -120,7 +123,7 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
     };
     // Container runtimes kill a check after some seconds of their own; this one says why first.
     const PATIENCE: Duration = Duration::from_secs(3);
-    let ask = || -> std::io::Result<String> {
+    let ask = |addr: SocketAddr| -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -129,7 +132,13 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
         let read = stream.read(&mut head)?;
         Ok(String::from_utf8_lossy(&head[..read]).into_owned())
     };
-    match ask() {
+    // Listening everywhere includes the loopback address, and that is where a check inside the container asks.
+    let addr = match addr.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from((Ipv4Addr::LOCALHOST, addr.port())),
+        ip if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, addr.port())),
+        _ => addr,
+    };
+    match ask(addr) {
         Ok(head) if head.starts_with("HTTP/1.1 200 ") => Ok(()),
         Ok(head) => Err(format!("{addr} answered \"{}\", not 200", head.lines().next().unwrap_or_default())),
         Err(error) => Err(format!("{addr} does not answer ({error}); is --admin-listen the same there?")),

@@ -15,6 +15,7 @@ use crate::{
     hub::Hub,
     metrics::{Metrics, Phase, RouteId},
     readiness::{Readiness, State},
+    route::Route,
     scope::Scopes,
     server::Server,
     shutdown::Shutdown,
@@ -27,6 +28,9 @@ use crate::{
 
 /// How long the drain waits, after the last stream was told to end, for what is still on its way.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
+
+/// Files that are no streams: listeners, the runtime's own, connections to the app for polls.
+const FILES_OF_OUR_OWN: u64 = 128;
 
 /// Why the program can't start.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +97,29 @@ async fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, Tcp
         Ok((listener.local_addr()?, listener))
     };
     bound.await.map_err(|source| BindError::Listen { flag, addr, source })
+}
+
+/// Lets the process open as many files as it may: each stream is one, and the default soft limit of many systems is 1,024.
+pub fn raise_file_limit(streams: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            warn!(%error, "the limit of open files can't be raised");
+            current
+        }
+    };
+    let files = raised.unwrap_or(u64::MAX);
+    info!(open_files = files, max_connections = streams, "limits");
+    // A stream is one file; its topic may need one more for the app, and the program some of its own.
+    if files < streams as u64 + FILES_OF_OUR_OWN {
+        warn!(
+            open_files = files,
+            max_connections = streams,
+            "--max-connections is more than this process may open; raise its limit of open files (ulimit -n, LimitNOFILE=)"
+        );
+    }
 }
 
 // === impl Bound ===
@@ -177,8 +204,8 @@ struct Parts {
 
 impl Parts {
     fn new(config: &Config, registry: Registry, metrics: Arc<Metrics>) -> Self {
-        let routes = config.routes.clone();
-        let upstream = Upstream::new(&config.upstream);
+        let routes: Arc<[Route]> = config.routes.clone().into();
+        let upstream = Upstream::new(config.upstream.authority.clone());
         let schedule = Schedule::new(config.poll_concurrency);
         let sources = Sources::new(
             Arc::clone(&routes),

@@ -11,6 +11,7 @@ mod api;
 mod job;
 mod library;
 mod notifications;
+mod run;
 mod session;
 mod tally;
 
@@ -31,6 +32,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+pub use self::run::run;
 use api::Api;
 use library::Library;
 use tally::Tally;

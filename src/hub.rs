@@ -247,8 +247,7 @@ impl std::fmt::Debug for Hub {
 
 impl Inner {
     fn insert(&mut self, order: &Order, sources: &dyn StartSource, metrics: &Arc<Metrics>) {
-        let lenders =
-            if order.admitted { Lenders::admitted() } else { Lenders::fixed(Arc::clone(&order.lender)) };
+        let lenders = if order.admitted { Lenders::admitted() } else { Lenders::fixed(Arc::clone(&order.lender)) };
         let topic = Topic::new(order.key.clone(), order.store, lenders, Arc::clone(metrics));
         let source = sources.start(&topic, order);
         let id = self.next_id;

@@ -1,13 +1,15 @@
 //! The `sidestream` program: reads the command line, sets up logging, and hands over to the library.
 
-use std::io::Write;
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use sidestream::check;
-use sidestream::cli::{Cli, Command};
-use sidestream::config::Config;
-use sidestream::log;
+use sidestream::{
+    admin, app, check,
+    cli::{Cli, Command, HealthcheckArgs, RunArgs},
+    config::Config,
+    demo, log,
+    shutdown::Shutdown,
+};
 
 fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
@@ -20,25 +22,56 @@ fn main() -> ExitCode {
         }
         Some(Command::Demo(args)) => {
             log::init(&args.log);
-            not_built_in("demo")
+            block_on(demo::run(args))
         }
-        Some(Command::Healthcheck(_)) => not_built_in("healthcheck"),
+        Some(Command::Healthcheck(args)) => healthcheck(&args),
         None => {
             let config = config_or_exit(&run);
             log::init(&run.log);
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
-            not_built_in("run")
+            block_on(serve(config))
         }
     }
 }
 
-fn config_or_exit(args: &sidestream::cli::RunArgs) -> Config {
+async fn serve(config: Config) -> Result<app::Exit, String> {
+    app::raise_file_limit(config.max_connections);
+    let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let bound = app::bind(config).await.map_err(|error| error.to_string())?;
+    Ok(bound.run(shutdown).await)
+}
+
+/// Runs to the end: 0 after a drain, also one that had to cut what was left; 1 when it could not start or a second signal
+/// ended it.
+fn block_on(program: impl Future<Output = Result<app::Exit, String>>) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("can't start: {error}")),
+    };
+    match runtime.block_on(program) {
+        Ok(app::Exit::Drained | app::Exit::Cut) => ExitCode::SUCCESS,
+        Ok(app::Exit::Aborted) => ExitCode::FAILURE,
+        Err(sentence) => fail(&sentence),
+    }
+}
+
+fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
+    let Some(addr) = args.admin_listen.addr() else {
+        return fail("--admin-listen off: there is nobody to ask; give the address of the sidecar's admin side");
+    };
+    match admin::healthcheck(addr) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => fail(&sentence),
+    }
+}
+
+fn config_or_exit(args: &RunArgs) -> Config {
     Config::new(args).unwrap_or_else(|error| clap::Error::from(error).exit())
 }
 
-fn not_built_in(what: &str) -> ExitCode {
-    eprintln!("error: '{what}' is not built into this binary");
+fn fail(sentence: &str) -> ExitCode {
+    eprintln!("error: {sentence}");
     ExitCode::FAILURE
 }

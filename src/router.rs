@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header, uri::PathAndQuery};
 
 use crate::{
     metrics::RouteId,
-    route::{Params, Route, SourceSpec},
+    route::{Params, Route},
 };
 
 /// The query parameter in which clients that can't set headers send their last event id.
@@ -33,15 +33,10 @@ pub fn stream_request(routes: &[Route], method: &Method, uri: &Uri, headers: &He
         .find_map(|(index, route)| Some((index, route.path.matches(uri.path(), uri.query())?)))?;
     let wants = match preference(headers) {
         Preference::EventStream => true,
-        Preference::None => !is_status_endpoint(&routes[index]),
+        Preference::None => routes[index].takes_any_accept(),
         Preference::Other => false,
     };
     wants.then_some(StreamRequest { route: RouteId(index), params })
-}
-
-/// The route polls the very path it serves.
-fn is_status_endpoint(route: &Route) -> bool {
-    matches!(&route.source, SourceSpec::Poll(spec) if spec.target.is_same_path(&route.path))
 }
 
 #[derive(Debug, PartialEq)]

@@ -13,7 +13,7 @@ use tracing::{debug, error};
 use crate::{
     accept::accept,
     connections::ConnState,
-    forward::{ForwardContext, Forwarder, ResponseBody},
+    forward::{ForwardContext, Forwarder, ResponseBody, admit},
     metrics::Metrics,
     router,
     shutdown::Shutdown,
@@ -47,7 +47,8 @@ pub struct Server {
 struct Connection {
     peer: SocketAddr,
     state: Arc<ConnState>,
-    tunnels: TaskTracker,
+    /// Owns what outlives a request: tunnels of upgraded connections.
+    tasks: TaskTracker,
     shutdown: Shutdown,
 }
 
@@ -72,10 +73,10 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, tunnels: TaskTracker, shutdown: Shutdown) {
+    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, tasks: TaskTracker, shutdown: Shutdown) {
         let wire = Wire::new(socket);
         let state = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
-        let connection = Connection { peer, state: Arc::clone(&state), tunnels, shutdown: shutdown.clone() };
+        let connection = Connection { peer, state: Arc::clone(&state), tasks, shutdown: shutdown.clone() };
         let server = Arc::clone(&self);
         let service = service_fn(move |req| {
             // Boxed: hyper keeps room for a whole service future in every idle connection.
@@ -106,15 +107,16 @@ impl Server {
     }
 
     async fn answer(self: Arc<Self>, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
-        let wanted = match connection.state.wire.take_verdict() {
-            Ok(()) => router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()),
-            Err(disagreement) => {
-                let response = Forwarder::disagreement(disagreement);
-                self.metrics.http_request(response.status());
-                return response;
-            }
-        };
-        let response = match wanted {
+        let response = self.respond(req, connection).await;
+        self.metrics.http_request(response.status());
+        response
+    }
+
+    async fn respond(&self, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+        if let Err(refusal) = admit(&req, &connection.state.wire) {
+            return refusal;
+        }
+        match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
             Some(wanted) => {
                 let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
                 self.streams.open(wanted, req, Client { ip, conn: Arc::clone(&connection.state) }).await
@@ -123,14 +125,12 @@ impl Server {
                 let context = ForwardContext {
                     peer: connection.peer,
                     wire: Arc::clone(&connection.state.wire),
-                    tunnels: connection.tunnels.clone(),
+                    tasks: connection.tasks.clone(),
                     shutdown: connection.shutdown.abort.clone(),
                 };
-                self.forwarder.forward(req, context).await
+                self.forwarder.forward(req, &context).await
             }
-        };
-        self.metrics.http_request(response.status());
-        response
+        }
     }
 }
 

@@ -91,7 +91,8 @@ impl Detected {
 impl StartSource for Sources {
     fn start(&self, topic: &Arc<Topic>, order: &Order) -> Box<dyn Source> {
         let asker = Asker { upstream: self.upstream.clone(), metrics: Arc::clone(&self.metrics) };
-        let target = PathAndQuery::try_from(&*order.key.target).expect("a topic's key holds a target that was filled in");
+        let target =
+            PathAndQuery::try_from(&*order.key.target).expect("a topic's key holds a target that was filled in");
         match &self.routes[order.key.route.0].source {
             SourceSpec::Poll(_) => Box::new(poll::start(self, asker, Arc::clone(topic), target)),
             SourceSpec::Subscribe(_) => {
@@ -272,7 +273,7 @@ pub async fn read_refusal(answer: http::Response<Incoming>, timeout: Duration) -
         Ok(Err(_)) | Err(_) => Bytes::new(),
     };
     let mut headers = parts.headers;
-    crate::forward::strip_hop_by_hop(&mut headers);
+    crate::forward::remove_hop_by_hop(&mut headers);
     Refusal::new(parts.status, headers, body)
 }
 

@@ -6,9 +6,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use rand::Rng;
 use tracing::debug;
@@ -21,7 +20,7 @@ use crate::{
     event::{self, HeartbeatForm},
     forward::ResponseBody,
     hub::{Hub, Joined, Order},
-    metrics::{CloseReason, Metrics, RejectReason, RouteId, Transport},
+    metrics::{CloseReason, Metrics, RejectReason, Transport},
     refusal::Refusal,
     route::{Params, Replay, Route, Share, SourceSpec},
     router::{self, StreamRequest},
@@ -71,22 +70,17 @@ pub struct Client {
 
 impl Streams {
     /// The answer to a stream request.
-    pub async fn open(
-        &self,
-        wanted: StreamRequest,
-        req: Request<Incoming>,
-        client: Client,
-    ) -> Response<ResponseBody> {
+    pub async fn open(&self, wanted: StreamRequest, req: Request<Incoming>, client: Client) -> Response<ResponseBody> {
         let (head, body) = req.into_parts();
         // Dropped at once: a stream request has no use for a body, and the connection's buffers hang on it.
         drop(body);
         let id = wanted.route;
         let route = &self.routes[id.0];
         let Some(target) = target(route, &wanted.params, &head.uri) else {
-            return text(StatusCode::BAD_REQUEST, "the path can't be turned into a request to the app\n");
+            return ResponseBody::plain(StatusCode::URI_TOO_LONG, "the path is too long to be asked for at the app\n");
         };
         if head.method == Method::HEAD {
-            return stream_head(Empty::new().map_err(|never| match never {}).boxed_unsync());
+            return stream_head(ResponseBody::Empty);
         }
         let seat = match self.connections.sit(id, client.ip, Transport::Http1, client.conn) {
             Ok(seat) => seat,
@@ -123,7 +117,7 @@ impl Streams {
                         notice: trouble.notice(route.errors),
                         join: Box::new(self.joining(wish)),
                     };
-                    return stream_head(StreamBody::new(waiting, seat, pacing, Arc::clone(&self.metrics)).boxed_unsync());
+                    return self.stream(waiting, seat, pacing);
                 }
             }
         }
@@ -144,12 +138,14 @@ impl Streams {
             }
             Ok(Settled::Open) | Err(_) => match subscription.place(joining.last_event_id.as_deref()) {
                 Resumed::Finished => finished(seat),
-                Resumed::New | Resumed::Here => {
-                    let watching = Watching::Topic(subscription);
-                    stream_head(StreamBody::new(watching, seat, pacing, Arc::clone(&self.metrics)).boxed_unsync())
-                }
+                Resumed::New | Resumed::Here => self.stream(Watching::Topic(subscription), seat, pacing),
             },
         }
+    }
+
+    fn stream(&self, watching: Watching, seat: Seat, pacing: Pacing) -> Response<ResponseBody> {
+        let body = StreamBody::new(watching, seat, pacing, Arc::clone(&self.metrics));
+        stream_head(ResponseBody::Boxed(UnsyncBoxBody::new(body)))
     }
 
     fn joining(&self, wish: Wish) -> Joining {
@@ -258,7 +254,7 @@ fn stream_head(body: ResponseBody) -> Response<ResponseBody> {
 /// The app's decision, in its own words.
 fn relay(refusal: &Refusal) -> Response<ResponseBody> {
     debug!(status = refusal.status.as_u16(), "the app's refusal is relayed");
-    let mut response = Response::new(Full::new(refusal.body.clone()).map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(ResponseBody::Text(Some(refusal.body.clone())));
     *response.status_mut() = refusal.status;
     *response.headers_mut() = refusal.headers.clone();
     for cookie in refusal.take_cookies() {
@@ -270,7 +266,7 @@ fn relay(refusal: &Refusal) -> Response<ResponseBody> {
 /// 204 is the one answer after which an EventSource does not come back.
 fn finished(mut seat: Seat) -> Response<ResponseBody> {
     seat.close(CloseReason::Done);
-    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
@@ -285,19 +281,9 @@ fn rejected(headers: &HeaderMap, reason: RejectReason) -> Response<ResponseBody>
 fn turned_away(accept: Option<&HeaderValue>) -> Response<ResponseBody> {
     let come_back = Duration::from_millis(rand::rng().random_range(COME_BACK));
     if router::names_event_stream(accept) {
-        let bytes = event::retry_line(come_back);
-        return stream_head(Full::new(bytes).map_err(|never| match never {}).boxed_unsync());
+        return stream_head(ResponseBody::Text(Some(event::retry_line(come_back))));
     }
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "too many streams; try again later\n");
+    let mut response = ResponseBody::plain(StatusCode::SERVICE_UNAVAILABLE, "too many streams; try again later\n");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back.as_secs()));
     response
 }
-
-fn text(status: StatusCode, line: &'static str) -> Response<ResponseBody> {
-    let body = Full::new(Bytes::from_static(line.as_bytes())).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-

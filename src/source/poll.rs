@@ -20,7 +20,10 @@ use rand::Rng;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 use tracing::{debug, info, warn};
 
-use super::{ANSWER_BYTES_MAX, Asker, Decision, Detected, Sources, Trouble, read_refusal, retry_after, schedule::{Due, Schedule}};
+use super::{
+    ANSWER_BYTES_MAX, Asker, Decision, Detected, Sources, Trouble, read_refusal, retry_after,
+    schedule::{Due, Schedule},
+};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event, content_id},
@@ -346,8 +349,7 @@ impl Poller {
         let id = content_id(&data);
         let terminal = self.judge(&spec.status.detect(json));
         let frame = event::encoded(&Event { id: Some(id.clone()), name: None, data });
-        let end =
-            terminal.then(|| End { frame: Some(event::done(&frame)), reason: CloseReason::Done, finished: true });
+        let end = terminal.then(|| End { frame: Some(event::done(&frame)), reason: CloseReason::Done, finished: true });
 
         let mut state = self.lock();
         if std::mem::replace(&mut state.terminal, terminal) && !terminal {
@@ -379,10 +381,9 @@ impl Poller {
 
     /// Whether the status found ends the job; whatever is odd about it is counted.
     fn judge(&self, found: &Detection) -> bool {
-        self.topic.status_seen(found.pointer.clone().zip(found.value.clone()).map(|(pointer, value)| StatusSeen {
-            pointer,
-            value,
-        }));
+        self.topic.status_seen(
+            found.pointer.clone().zip(found.value.clone()).map(|(pointer, value)| StatusSeen { pointer, value }),
+        );
         match found.verdict {
             Verdict::Unknown => {
                 let value = found.value.as_deref().unwrap_or_default();

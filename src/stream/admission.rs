@@ -76,12 +76,7 @@ impl Admissions {
     }
 
     /// Asks, with back-off, until the app has spoken.
-    pub fn persist(
-        self: Arc<Self>,
-        key: TopicKey,
-        scope: Scope,
-        identity: Identity,
-    ) -> BoxFuture<'static, Admission> {
+    pub fn persist(self: Arc<Self>, key: TopicKey, scope: Scope, identity: Identity) -> BoxFuture<'static, Admission> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         async move {
             loop {
@@ -154,9 +149,8 @@ struct Leave<'a> {
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
         let mut asking = self.admissions.lock();
-        let is_over = asking
-            .get(self.key)
-            .is_some_and(|weak| weak.upgrade().is_none_or(|asking| asking.peek().is_some()));
+        let is_over =
+            asking.get(self.key).is_some_and(|weak| weak.upgrade().is_none_or(|asking| asking.peek().is_some()));
         if is_over {
             asking.remove(self.key);
         }

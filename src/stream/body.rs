@@ -22,12 +22,12 @@ use crate::{
     backoff::jitter,
     connections::Seat,
     event::{self, HeartbeatForm},
-    forward::BoxError,
     hub::Joined,
     metrics::{CloseReason, FrameKind, Metrics, RejectReason, RouteId},
     route::Route,
     subscription::Subscription,
     topic::{Delivery, End},
+    upstream::BoxError,
 };
 
 /// How long a client has to close by itself after the last event.
@@ -61,6 +61,15 @@ pub struct Pacing {
     heartbeat_frame: Bytes,
     retry: Duration,
     max_age: Option<Duration>,
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Admission { .. } => "Admission",
+            Self::Topic(_) => "Topic",
+        })
+    }
 }
 
 /// A stream's body.
@@ -248,10 +257,7 @@ impl http_body::Body for StreamBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         // Before anything is looked at, so that nothing is missed in between.
         this.seat.register(cx.waker());
