@@ -50,7 +50,10 @@ impl Admin {
             let admin = Arc::clone(&self);
             let stop = stop.clone();
             tracker.spawn(async move {
-                let service = service_fn(move |req| std::future::ready(Ok::<_, Infallible>(admin.answer(&req))));
+                let service = service_fn(move |req| {
+                    let admin = Arc::clone(&admin);
+                    async move { Ok::<_, Infallible>(admin.answer(&req).await) }
+                });
                 let conn =
                     http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
                 if let Some(Err(error)) = stop.run_until_cancelled(conn).await {
@@ -60,7 +63,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, req: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, req: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*req.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -74,7 +77,7 @@ impl Admin {
                 State::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
                 State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             },
-            "/api/stats" => typed("application/json", self.stats.json(self.readiness.get()).to_string().into()),
+            "/api/stats" => typed("application/json", self.stats.json(self.readiness.get()).await.to_string().into()),
             "/" => typed("text/html; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.html"))),
             "/page.css" => typed("text/css; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.css"))),
             "/page.js" => typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js"))),

@@ -21,7 +21,7 @@ pub mod schedule;
 pub mod subscribe;
 
 use crate::{
-    event::{self, Event},
+    event::{self, Event, Frame},
     hub::{Order, Source, StartSource},
     metrics::{Metrics, Outcome, Purpose, RouteId},
     refusal::Refusal,
@@ -243,7 +243,7 @@ impl Trouble {
     }
 
     /// The event that tells a stream about it, in the style of the route.
-    pub fn notice(self, style: ErrorStyle) -> Option<Bytes> {
+    pub fn notice(self, style: ErrorStyle) -> Option<Frame> {
         let message = "The app is not answering; this stream goes on when it is back.";
         let reason = self.reason();
         let event = match style {
