@@ -35,3 +35,34 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
     })
     .await
 }
+
+/// The route that most tests watch, quick enough that no test waits for it.
+pub(crate) const PROGRESS: &str =
+    "path=/api/progress/{id},poll=/api/videos/{id},interval=50ms,max-interval=100ms,linger=200ms";
+
+/// The pattern of [`PROGRESS`], as it stands in labels.
+pub(crate) const PROGRESS_PATH: &str = "/api/progress/{id}";
+
+/// The answer of a job on its way.
+pub(crate) fn running(progress: u32) -> app::Answer {
+    app::Answer::json(&serde_json::json!({"id": "v1", "status": "processing", "progress": progress}))
+}
+
+/// The data of [`running`].
+pub(crate) fn running_text(progress: u32) -> String {
+    format!(r#"{{"id":"v1","status":"processing","progress":{progress}}}"#)
+}
+
+/// The answer of a job that is over.
+pub(crate) fn completed() -> app::Answer {
+    app::Answer::json_text(COMPLETED)
+}
+
+/// The data of [`completed`].
+pub(crate) const COMPLETED: &str = r#"{"id":"v1","status":"completed","videoUrl":"/v1.mp4"}"#;
+
+/// A subscribe route on the app's own path.
+pub(crate) const NOTIFICATIONS: &str = "path=/notifications,subscribe,linger=300ms";
+
+/// The pattern and the path of [`NOTIFICATIONS`].
+pub(crate) const NOTIFICATIONS_PATH: &str = "/notifications";

@@ -5,4 +5,14 @@
 //! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
 //! the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
+mod cli;
+mod forward;
 mod harness;
+mod heartbeat;
+mod life;
+mod metrics;
+mod node;
+mod poll;
+mod scopes;
+mod subscribe;
+mod traps;

@@ -122,7 +122,7 @@ struct Running {
 
 impl App {
     /// Starts on a port of its own.
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let reservation = TcpSocket::new_v4().expect("a socket");
         reservation.set_reuseport(true).expect("a socket takes SO_REUSEPORT");
         reservation.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
@@ -135,7 +135,7 @@ impl App {
 
     /// Has a port where nothing listens yet.
     pub(crate) async fn start_stopped() -> Self {
-        let app = Self::start().await;
+        let app = Self::start();
         app.stop().await;
         app
     }
@@ -194,11 +194,6 @@ impl App {
     /// Connections accepted so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.lock().connections
-    }
-
-    /// Waits until `is_true` of the app.
-    pub(crate) async fn until(&self, what: &str, is_true: impl Fn(&Self) -> bool) {
-        self.shared.until(what, || is_true(self)).await;
     }
 }
 
@@ -521,7 +516,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_script_is_followed_and_its_last_answer_stays() {
-        let app = App::start().await;
+        let app = App::start();
         app.job("v1").answers([Answer::json(&json!({"n": 1})), Answer::text(503, "later")]);
 
         let statuses = [
@@ -536,7 +531,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_etag_is_answered_with_304() {
-        let app = App::start().await;
+        let app = App::start();
         app.job("v1").answer(Answer::json(&json!({"n": 1})).etag("\"a\""));
 
         let again = Request::new(app.addr(), "GET", "/api/videos/v1").header("If-None-Match", "\"a\"").fetch().await;
@@ -546,7 +541,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_port_refuses_while_the_app_is_stopped_and_serves_when_it_is_back() {
-        let app = App::start().await;
+        let app = App::start();
         app.at("/").answer(Answer::text(200, "hello"));
         app.stop().await;
         let refused = TcpStream::connect(app.addr()).await.expect_err("nothing listens");
@@ -558,7 +553,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_carries_the_tests_bytes_and_ends_as_the_test_says() {
-        let app = App::start().await;
+        let app = App::start();
         let events = app.events("/sse");
         let mut client = Request::new(app.addr(), "GET", "/sse").open().await;
         let stream = events.accept().await;
@@ -575,7 +570,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_answer_is_seen_as_cut() {
-        let app = App::start().await;
+        let app = App::start();
         app.at("/").answer(Answer::text(200, "half of this").cut());
 
         let mut client = Request::new(app.addr(), "GET", "/").open().await;
@@ -585,7 +580,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_leaves_a_hanging_request_is_noticed() {
-        let app = App::start().await;
+        let app = App::start();
         app.at("/").answer(Answer::hang());
         let client = Request::new(app.addr(), "GET", "/").send().await;
         app.at("/").requests(1).await;

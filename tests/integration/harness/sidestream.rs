@@ -243,6 +243,11 @@ impl Sidestream {
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a value in KiB")
     }
 
+    /// The child's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Files that the child has open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the child runs").count()

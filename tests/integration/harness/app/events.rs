@@ -43,8 +43,7 @@ struct FeedState {
     opened: usize,
     /// Given to everybody instead of a stream.
     refusal: Option<Answer>,
-    /// Sent at the opening.
-    greeting: String,
+    /// Lines that go into the heads.
     headers: String,
 }
 
@@ -96,20 +95,9 @@ impl Events {
         self.feed.lock().refusal = Some(answer);
     }
 
-    /// Sent at the start of every stream from now on.
-    pub(crate) fn greet(&self, bytes: &str) {
-        self.feed.lock().greeting = bytes.to_owned();
-    }
-
     /// Adds a header to the heads of streams from now on.
     pub(crate) fn header(&self, name: &str, value: &str) {
         self.feed.lock().headers.push_str(&format!("{name}: {value}\r\n"));
-    }
-
-    /// Waits until this many streams are open.
-    pub(crate) async fn until_open(&self, count: usize) {
-        let what = format!("{count} open streams");
-        self.endpoint.shared.until(&what, || self.open() == count).await;
     }
 }
 
@@ -185,16 +173,12 @@ impl Feed {
         // Deep enough that a test may run ahead of the socket, bounded so that it can't run far.
         let (orders, mut inbox) = mpsc::channel(64);
         let is_open = Arc::new(AtomicBool::new(true));
-        let (headers, greeting) = {
-            let state = self.lock();
-            (state.headers.clone(), state.greeting.clone())
-        };
+        let headers = self.lock().headers.clone();
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n{headers}\
              Transfer-Encoding: chunked\r\n\r\n"
         );
-        let first = if greeting.is_empty() { String::new() } else { format!("{:x}\r\n{greeting}\r\n", greeting.len()) };
-        if wire.send(format!("{head}{first}").as_bytes()).await.is_err() {
+        if wire.send(head.as_bytes()).await.is_err() {
             return;
         }
         let stream =
