@@ -1,1 +1,65 @@
+//! sidestream: a reverse-proxy sidecar for Server-Sent Events in front of one web app.
+//!
+//! The modules stand in the order in which a request meets them:
+//!
+//! ```text
+//!  main ─ cli ─ config ─ route ─ check      the command line becomes a configuration that can't be wrong
+//!  app                                      bind, run, drain
+//!  server ─ accept ─ wire                   a connection, and what its bytes tell
+//!  router                                   a stream, or something to forward?
+//!  ├─ forward ─ upstream                    everything that is no stream goes to the app as it came
+//!  └─ stream ─ connections ─ scope          a seat, whose it is, admission, the body
+//!       └─ subscription ─ hub ─ topic       one topic for all who watch the same thing
+//!            └─ source ─ poll | subscribe   one request, or one stream, at the app for all of them
+//! ```
+//!
+//! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`) and what the operator sees
+//! (`admin`, `stats`, `metrics`, `readiness`, `shutdown`, `log`, `demo`).
+
+pub mod cli;
+pub mod config;
+pub mod route;
+
+pub mod check;
+
+pub mod app;
+
+pub mod server;
+
+pub mod accept;
+pub mod wire;
+
+pub mod router;
+
+pub mod forward;
+
+pub mod upstream;
+
+pub mod stream;
+
+pub mod connections;
+pub mod refusal;
+pub mod scope;
+pub mod subscription;
+
+pub mod hub;
+
+pub mod topic;
+
+pub mod source;
+
+pub mod event;
+pub mod sse_decode;
+pub mod status;
+
+pub mod backoff;
+pub mod template;
+
+pub mod admin;
+
+pub mod demo;
+pub mod log;
 pub mod metrics;
+pub mod readiness;
+pub mod shutdown;
+pub mod stats;

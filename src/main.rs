@@ -1,1 +1,77 @@
-fn main() {}
+//! The `sidestream` program: reads the command line, sets up logging, and hands over to the library.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use sidestream::{
+    admin, app, check,
+    cli::{Cli, Command, HealthcheckArgs, RunArgs},
+    config::Config,
+    demo, log,
+    shutdown::Shutdown,
+};
+
+fn main() -> ExitCode {
+    let Cli { command, run } = Cli::parse();
+    match command {
+        Some(Command::Check(args)) => {
+            let text = check::describe(&config_or_exit(&args));
+            // A reader that has seen enough (`| head`) is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Demo(args)) => {
+            log::init(&args.log);
+            block_on(demo::run(args))
+        }
+        Some(Command::Healthcheck(args)) => healthcheck(&args),
+        None => {
+            let config = config_or_exit(&run);
+            log::init(&run.log);
+            for warning in &config.warnings {
+                tracing::warn!("{warning}");
+            }
+            block_on(serve(config))
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<app::Exit, String> {
+    app::raise_file_limit(config.max_connections);
+    let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let bound = app::bind(config).await.map_err(|error| error.to_string())?;
+    Ok(bound.run(shutdown).await)
+}
+
+/// Runs to the end: 0 after a drain, also one that had to cut what was left; 1 when it could not start or a second signal
+/// ended it.
+fn block_on(program: impl Future<Output = Result<app::Exit, String>>) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("can't start: {error}")),
+    };
+    match runtime.block_on(program) {
+        Ok(app::Exit::Drained | app::Exit::Cut) => ExitCode::SUCCESS,
+        Ok(app::Exit::Aborted) => ExitCode::FAILURE,
+        Err(sentence) => fail(&sentence),
+    }
+}
+
+fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
+    let Some(addr) = args.admin_listen.addr() else {
+        return fail("--admin-listen off: there is nobody to ask; give the address of the sidecar's admin side");
+    };
+    match admin::healthcheck(addr) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => fail(&sentence),
+    }
+}
+
+fn config_or_exit(args: &RunArgs) -> Config {
+    Config::new(args).unwrap_or_else(|error| clap::Error::from(error).exit())
+}
+
+fn fail(sentence: &str) -> ExitCode {
+    eprintln!("error: {sentence}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,146 @@
+//! The admin side: `/metrics`, `/livez`, `/readyz`, `/api/stats`, and a page for people at `/`.
+//!
+//! It has a listener of its own, so that it can stay closed to the world and answers when the public side drains. Nothing
+//! here shows a credential, a query string or an id of a job.
+
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::{Encoder, Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use crate::{
+    accept::accept,
+    readiness::{Readiness, State},
+    stats::Stats,
+};
+
+/// What the admin side answers from.
+#[derive(Debug)]
+pub struct Admin {
+    /// Every series.
+    pub registry: Registry,
+    /// Where the program is in its life.
+    pub readiness: Readiness,
+    /// The dashboard's data.
+    pub stats: Stats,
+}
+
+/// The page's own rules: nothing from elsewhere, and nobody else may frame it.
+const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                   base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+// === impl Admin ===
+
+impl Admin {
+    /// Serves until `stop`. Owned by the app's run loop; connections end with it.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let tracker = TaskTracker::new();
+        while let Some(Ok((socket, peer))) = stop.run_until_cancelled(accept(&listener, None)).await {
+            let admin = Arc::clone(&self);
+            let stop = stop.clone();
+            tracker.spawn(async move {
+                let service = service_fn(move |req| std::future::ready(Ok::<_, Infallible>(admin.answer(&req))));
+                let conn =
+                    http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
+                if let Some(Err(error)) = stop.run_until_cancelled(conn).await {
+                    debug!(%error, %peer, "an admin connection broke");
+                }
+            });
+        }
+    }
+
+    fn answer(&self, req: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*req.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match req.uri().path() {
+            "/metrics" => self.metrics(),
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => match self.readiness.get() {
+                State::Ready => text(StatusCode::OK, "ready\n"),
+                State::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+                State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            },
+            "/api/stats" => typed("application/json", self.stats.json(self.readiness.get()).to_string().into()),
+            "/" => typed("text/html; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.html"))),
+            "/page.css" => typed("text/css; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.css"))),
+            "/page.js" => typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js"))),
+            _ => text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz or /api/stats\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let encoder = TextEncoder::new();
+        let mut buffer = Vec::new();
+        match encoder.encode(&self.registry.gather(), &mut buffer) {
+            Ok(()) => typed("text/plain; version=0.0.4; charset=utf-8", buffer.into()),
+            Err(error) => {
+                warn!(%error, "the metrics can't be written");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written\n")
+            }
+        }
+    }
+}
+
+fn text(status: StatusCode, line: &'static str) -> Response<Full<Bytes>> {
+    let mut response = typed("text/plain; charset=utf-8", Bytes::from_static(line.as_bytes()));
+    *response.status_mut() = status;
+    response
+}
+
+fn typed(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Asks the admin side of a running program whether it works; for images that have no curl.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+        time::Duration,
+    };
+    // Container runtimes kill a check after some seconds of their own; this one says why first.
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let ask = |addr: SocketAddr| -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        write!(stream, "GET /livez HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+        let mut head = [0; 64];
+        let read = stream.read(&mut head)?;
+        Ok(String::from_utf8_lossy(&head[..read]).into_owned())
+    };
+    // Listening everywhere includes the loopback address, and that is where a check inside the container asks.
+    let addr = match addr.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from((Ipv4Addr::LOCALHOST, addr.port())),
+        ip if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, addr.port())),
+        _ => addr,
+    };
+    match ask(addr) {
+        Ok(head) if head.starts_with("HTTP/1.1 200 ") => Ok(()),
+        Ok(head) => Err(format!("{addr} answered \"{}\", not 200", head.lines().next().unwrap_or_default())),
+        Err(error) => Err(format!("{addr} does not answer ({error}); is --admin-listen the same there?")),
+    }
+}

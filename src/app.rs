@@ -1,0 +1,301 @@
+//! The whole program, from configuration to exit: bind first, serve later, drain at the end.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use prometheus::{Registry, process_collector::ProcessCollector};
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    admin::Admin,
+    config::Config,
+    connections::{Connections, Limits},
+    forward::Forwarder,
+    hub::Hub,
+    metrics::{Metrics, Phase, RouteId},
+    readiness::{Readiness, State},
+    route::Route,
+    scope::Scopes,
+    server::Server,
+    shutdown::Shutdown,
+    source::{Asker, Sources, schedule::Schedule},
+    stats::Stats,
+    stream::{Streams, admission::Admissions},
+    topic::Store,
+    upstream::Upstream,
+};
+
+/// How long the drain waits, after the last stream was told to end, for what is still on its way.
+const DRAIN_SLACK: Duration = Duration::from_secs(1);
+
+/// Files that are no streams: listeners, the runtime's own, connections to the app for polls.
+const FILES_OF_OUR_OWN: u64 = 128;
+
+/// Why the program can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// An address is taken or not ours.
+    #[error("{flag} {addr}: can't listen there ({source}); choose another address or port")]
+    Listen {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        addr: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Two series have the same name: a fault of the program.
+    #[error("can't make the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The program with its sockets open, ready to run.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    public: Vec<(SocketAddr, TcpListener)>,
+    admin: Option<(SocketAddr, TcpListener)>,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+}
+
+/// How the program came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everybody had left.
+    Drained,
+    /// The time for the drain was over; what was left was cut.
+    Cut,
+    /// A second signal: it ended at once.
+    Aborted,
+}
+
+/// Opens the sockets and makes the metrics; nothing is answered yet.
+///
+/// # Errors
+/// When an address can't be had.
+pub async fn bind(config: Config) -> Result<Bound, BindError> {
+    let mut public = Vec::new();
+    for addr in &config.listen {
+        public.push(listen("--listen", *addr).await?);
+    }
+    let admin = match config.admin_listen {
+        Some(addr) => Some(listen("--admin-listen", addr).await?),
+        None => None,
+    };
+    let registry = Registry::new();
+    let names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
+    let metrics = Arc::new(Metrics::register(&registry, &names)?);
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    Ok(Bound { config, public, admin, registry, metrics })
+}
+
+async fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, TcpListener), BindError> {
+    let bound = async {
+        let listener = TcpListener::bind(addr).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bound.await.map_err(|source| BindError::Listen { flag, addr, source })
+}
+
+/// Lets the process open as many files as it may: each stream is one, and the default soft limit of many systems is 1,024.
+pub fn raise_file_limit(streams: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            warn!(%error, "the limit of open files can't be raised");
+            current
+        }
+    };
+    let files = raised.unwrap_or(u64::MAX);
+    info!(open_files = files, max_connections = streams, "limits");
+    // A stream is one file; its topic may need one more for the app, and the program some of its own.
+    if files < streams as u64 + FILES_OF_OUR_OWN {
+        warn!(
+            open_files = files,
+            max_connections = streams,
+            "--max-connections is more than this process may open; raise its limit of open files (ulimit -n, LimitNOFILE=)"
+        );
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// The public side's real addresses.
+    pub fn public_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.public.iter().map(|(addr, _)| *addr)
+    }
+
+    /// The admin side's real address.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(addr, _)| *addr)
+    }
+
+    /// The counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Serves until `shutdown` says otherwise, then leaves in good order.
+    pub async fn run(self, shutdown: Shutdown) -> Exit {
+        let Self { config, public, admin, registry, metrics } = self;
+        let drain_time = config.drain;
+        let parts = Parts::new(&config, registry, metrics);
+        let tracker = TaskTracker::new();
+        // Ends what outlives the streams: the admin side, the walks, the schedule.
+        let stop = CancellationToken::new();
+        parts.spawn_walks(&tracker, &stop);
+        if let Some((addr, listener)) = admin {
+            info!(side = "admin", %addr, "listening");
+            tracker.spawn(Arc::clone(&parts.admin).serve(listener, stop.clone()));
+        }
+        let clients = TaskTracker::new();
+        for (addr, listener) in public {
+            info!(side = "public", %addr, upstream = %config.upstream.authority, "listening");
+            clients.spawn(Arc::clone(&parts.server).serve(listener, clients.clone(), shutdown.clone()));
+        }
+        parts.readiness.set(State::Ready);
+
+        shutdown.drain.cancelled().await;
+
+        let began = Instant::now();
+        parts.readiness.set(State::Draining);
+        let streams = parts.connections.len();
+        info!(streams, seconds = drain_time.as_secs_f64(), "draining");
+        parts.connections.drain(drain_time);
+        clients.close();
+        let exit = tokio::select! {
+            () = clients.wait() => Exit::Drained,
+            () = tokio::time::sleep(drain_time + DRAIN_SLACK) => Exit::Cut,
+            () = shutdown.abort.cancelled() => Exit::Aborted,
+        };
+        shutdown.abort.cancel();
+        clients.wait().await;
+        stop.cancel();
+        tracker.close();
+        tracker.wait().await;
+        let seconds = began.elapsed().as_secs_f64();
+        match exit {
+            Exit::Drained => info!(seconds, "drained"),
+            Exit::Cut => warn!(seconds, "the time for the drain is over; what was left was cut"),
+            Exit::Aborted => warn!(seconds, "cut by a second signal"),
+        }
+        exit
+    }
+}
+
+/// What the program consists of while it runs.
+struct Parts {
+    routes: usize,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    hub: Arc<Hub>,
+    schedule: Arc<Schedule>,
+    connections: Arc<Connections>,
+    server: Arc<Server>,
+    admin: Arc<Admin>,
+}
+
+// === impl Parts ===
+
+impl Parts {
+    fn new(config: &Config, registry: Registry, metrics: Arc<Metrics>) -> Self {
+        let routes: Arc<[Route]> = config.routes.clone().into();
+        let upstream = Upstream::new(config.upstream.authority.clone());
+        let schedule = Schedule::new(config.poll_concurrency);
+        let sources = Sources::new(
+            Arc::clone(&routes),
+            upstream.clone(),
+            Arc::clone(&schedule),
+            config.not_found_grace,
+            Arc::clone(&metrics),
+        );
+        let hub = Hub::new(config.max_topics, Box::new(sources), Arc::clone(&metrics));
+        let limits = Limits {
+            connections: config.max_connections,
+            per_ip: config.max_connections_per_ip,
+            stale_after: config.stale_after,
+            reap_after: config.reap_after,
+        };
+        let connections = Connections::new(limits, Arc::clone(&metrics));
+        let asker = Asker::new(upstream.clone(), Arc::clone(&metrics));
+        let streams = Streams {
+            routes: Arc::clone(&routes),
+            hub: Arc::clone(&hub),
+            connections: Arc::clone(&connections),
+            scopes: Scopes::new(config.credential_headers.clone()),
+            admissions: Admissions::new(Arc::clone(&routes), asker, Arc::clone(&schedule), config.not_found_grace),
+            heartbeat_form: config.heartbeat_form,
+            metrics: Arc::clone(&metrics),
+        };
+        let readiness = Readiness::default();
+        let stats = Stats {
+            routes: Arc::clone(&routes),
+            metrics: Arc::clone(&metrics),
+            hub: Arc::clone(&hub),
+            connections: Arc::clone(&connections),
+            began: Instant::now(),
+        };
+        let server = Server {
+            streams,
+            forwarder: Forwarder::new(upstream, Arc::clone(&metrics)),
+            trusted_proxies: config.trusted_proxies.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        Self {
+            routes: routes.len(),
+            admin: Arc::new(Admin { registry, readiness: readiness.clone(), stats }),
+            readiness,
+            metrics,
+            hub,
+            schedule,
+            connections,
+            server: Arc::new(server),
+        }
+    }
+
+    /// The loops that go over everything: each ends with `stop`.
+    fn spawn_walks(&self, tracker: &TaskTracker, stop: &CancellationToken) {
+        let hub = Arc::clone(&self.hub);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(hub.run()).await });
+
+        let schedule = Arc::clone(&self.schedule);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(schedule.run()).await });
+
+        let (hub, connections, metrics) =
+            (Arc::clone(&self.hub), Arc::clone(&self.connections), Arc::clone(&self.metrics));
+        let (routes, stopped) = (self.routes, stop.clone());
+        tracker.spawn(async move {
+            let sweeps = async {
+                loop {
+                    tokio::time::sleep(connections.sweep_interval()).await;
+                    connections.sweep(routes);
+                    sweep_data_age(&hub, &metrics, routes);
+                }
+            };
+            stopped.run_until_cancelled(sweeps).await
+        });
+    }
+}
+
+/// The age of the oldest snapshot that somebody is being shown, per route.
+fn sweep_data_age(hub: &Hub, metrics: &Metrics, routes: usize) {
+    let mut oldest = vec![Duration::ZERO; routes];
+    for listed in hub.list() {
+        let view = listed.topic.view();
+        let is_shown = listed.subscribers > 0 && listed.topic.store() == Store::State;
+        if let (true, Phase::Live | Phase::Degraded, Some(at)) = (is_shown, view.phase, view.checked_at) {
+            let oldest = &mut oldest[listed.topic.key().route.0];
+            *oldest = (*oldest).max(at.elapsed());
+        }
+    }
+    for (route, age) in oldest.into_iter().enumerate() {
+        metrics.route(RouteId(route)).data_age.set(age.as_secs_f64());
+    }
+}

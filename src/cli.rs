@@ -1,0 +1,332 @@
+//! The command line: flags, their environment twins, and the help.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand};
+use http::HeaderName;
+use ipnet::IpNet;
+
+use crate::config::UpstreamAddr;
+use crate::event::HeartbeatForm;
+use crate::log::LogArgs;
+
+pub mod value;
+
+const ROUTE_HELP: &str = "\
+Routes are key=value pairs joined with commas; a comma in a value is written \\, :
+  path=PATTERN        public path: {id} is a segment, {*rest} all that follow;
+                      ?id={id} asks for a query key
+  poll=TARGET         path of the app that answers a job's status as JSON
+  subscribe[=TARGET]  path of the app that is an event stream; without TARGET
+                      the client's own path and query
+  status=POINTER      where the status is, as in /data/status
+                      [default: found by itself]
+  done=A|B            values that end a job
+                      [default: completed, failed and their like]
+  share=WHO           credentials, authorized or public [default: credentials]
+  errors=HOW          what clients get while the app is in trouble: event, data
+                      or off [default: event]
+  template=FILE       for poll: JSON in which \"$\" and \"$/pointer\" stand for the
+                      answer and values in it [default: the answer itself]
+  replay=WHAT         for subscribe: newcomers get the events they missed, or the
+                      latest one [default: missed]
+  greeting=N          for subscribe: newcomers get the stream's first N events
+                      [default: 0]
+  interval, max-interval, timeout, heartbeat, linger, retry, max-age
+                      instead of the flag, for this route
+
+Examples:
+  sidestream --route 'path=/api/progress/{id},poll=/api/videos/{id}'
+  sidestream --route path=/api/events,subscribe --upstream http://127.0.0.1:5173
+  sidestream check --route 'path=/api/progress?id={id},poll=/api/videos/{id}'
+
+Durations are written 15s, 500ms or 1m30s. Every flag can also be set by the
+environment variable beside it; lists are separated by commas there, several
+routes by newlines or ';'.";
+
+/// A sidecar for Server-Sent Events: asks the app once, and keeps the streams of all its clients alive.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sidestream",
+    version,
+    max_term_width = 110,
+    after_long_help = ROUTE_HELP,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do instead of running the sidecar.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How the sidecar runs.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What to do instead of running the sidecar.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show it at work: a small app, the sidecar before it and the dashboard, with nothing to set up
+    Demo(DemoArgs),
+    /// Say in plain words what the flags and routes would do; start nothing
+    #[command(after_long_help = ROUTE_HELP, max_term_width = 110)]
+    Check(Box<RunArgs>),
+    /// Ask a running sidecar whether it is well: exit status 0 if so
+    Healthcheck(HealthcheckArgs),
+}
+
+/// The flags of the sidecar, also read by `check`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Address of the public side; repeatable; port 0 takes a free one
+    #[arg(long, env = "SIDESTREAM_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:8080", value_delimiter = ',',
+        value_parser = value::listen_addr, help_heading = "Listening")]
+    pub listen: Vec<SocketAddr>,
+
+    /// Address of metrics, health and dashboard, or `off`
+    #[arg(
+        long,
+        env = "SIDESTREAM_ADMIN_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9180",
+        help_heading = "Listening"
+    )]
+    pub admin_listen: AdminListen,
+
+    /// Network whose X-Forwarded-For is believed for limits and logs; repeatable
+    #[arg(long, env = "SIDESTREAM_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',',
+        value_parser = value::network, help_heading = "Listening")]
+    pub trusted_proxy: Vec<IpNet>,
+
+    /// The app
+    #[arg(
+        long,
+        env = "SIDESTREAM_UPSTREAM",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:3000",
+        help_heading = "Upstream"
+    )]
+    pub upstream: UpstreamAddr,
+
+    /// A path whose requests become streams; repeatable; `--help` says how it is written
+    #[arg(long, env = "SIDESTREAM_ROUTE", value_name = "SPEC", help_heading = "Routes")]
+    pub route: Vec<String>,
+
+    /// Leave event streams of the app that no route names as they are: no heartbeats, no counting
+    #[arg(long, env = "SIDESTREAM_NO_GUARD", value_parser = BoolishValueParser::new(), help_heading = "Routes")]
+    pub no_guard: bool,
+
+    /// Silence after which a heartbeat is sent; shorter than the proxies' 60s
+    #[arg(long, env = "SIDESTREAM_HEARTBEAT_INTERVAL", value_name = "TIME", default_value = "15s",
+        value_parser = value::positive_duration, help_heading = "Streams")]
+    pub heartbeat_interval: Duration,
+
+    /// What a heartbeat looks like
+    #[arg(
+        long,
+        env = "SIDESTREAM_HEARTBEAT_FORM",
+        value_name = "FORM",
+        default_value = "comment",
+        help_heading = "Streams"
+    )]
+    pub heartbeat_form: HeartbeatForm,
+
+    /// After how long clients reconnect; varied by a third per connection
+    #[arg(long, env = "SIDESTREAM_RETRY", value_name = "TIME", default_value = "3s",
+        value_parser = value::positive_duration, help_heading = "Streams")]
+    pub retry: Duration,
+
+    /// Age at which a stream is ended and opened anew by its client; 0 is never
+    #[arg(long, env = "SIDESTREAM_MAX_AGE", value_name = "TIME", default_value = "10m",
+        value_parser = value::duration, help_heading = "Streams")]
+    pub max_age: Duration,
+
+    /// How long a topic outlives its last subscriber [default: 10s where it polls, 5m where it subscribes]
+    #[arg(long, env = "SIDESTREAM_LINGER", value_name = "TIME", value_parser = value::duration,
+        help_heading = "Streams")]
+    pub linger: Option<Duration>,
+
+    /// Pace of polling while the status changes
+    #[arg(long, env = "SIDESTREAM_POLL_INTERVAL", value_name = "TIME", default_value = "1s",
+        value_parser = value::positive_duration, help_heading = "Polling")]
+    pub poll_interval: Duration,
+
+    /// Pace it slows down to while the status stays [default: 5s, or --poll-interval if that is longer]
+    #[arg(long, env = "SIDESTREAM_POLL_MAX_INTERVAL", value_name = "TIME", value_parser = value::positive_duration,
+        help_heading = "Polling")]
+    pub poll_max_interval: Option<Duration>,
+
+    /// Time that one request may take
+    #[arg(long, env = "SIDESTREAM_POLL_TIMEOUT", value_name = "TIME", default_value = "10s",
+        value_parser = value::positive_duration, help_heading = "Polling")]
+    pub poll_timeout: Duration,
+
+    /// Polls in flight at once, in the whole process
+    #[arg(long, env = "SIDESTREAM_POLL_CONCURRENCY", value_name = "N", default_value = "64",
+        value_parser = value::positive_number, help_heading = "Polling")]
+    pub poll_concurrency: usize,
+
+    /// How long a first 404 is asked again before it is believed; 0 is not at all
+    #[arg(long, env = "SIDESTREAM_NOT_FOUND_GRACE", value_name = "TIME", default_value = "3s",
+        value_parser = value::duration, help_heading = "Polling")]
+    pub not_found_grace: Duration,
+
+    /// Request header that tells users apart; repeatable, instead of these
+    #[arg(long, env = "SIDESTREAM_CREDENTIAL_HEADER", value_name = "NAME", value_delimiter = ',',
+        default_values = ["cookie", "authorization"], value_parser = value::credential_header,
+        help_heading = "Credentials")]
+    pub credential_header: Vec<HeaderName>,
+
+    /// Streams at once
+    #[arg(long, env = "SIDESTREAM_MAX_CONNECTIONS", value_name = "N", default_value = "10000",
+        value_parser = value::positive_number, help_heading = "Limits")]
+    pub max_connections: usize,
+
+    /// Streams at once from one address; 0 is no limit, as needed where all come through one proxy
+    #[arg(long, env = "SIDESTREAM_MAX_CONNECTIONS_PER_IP", value_name = "N", default_value = "0",
+        value_parser = value::number, help_heading = "Limits")]
+    pub max_connections_per_ip: usize,
+
+    /// Topics at once; the one that lingers longest makes room
+    #[arg(long, env = "SIDESTREAM_MAX_TOPICS", value_name = "N", default_value = "10000",
+        value_parser = value::positive_number, help_heading = "Limits")]
+    pub max_topics: usize,
+
+    /// A client that acknowledges nothing for this long counts as stale
+    #[arg(long, env = "SIDESTREAM_STALE_AFTER", value_name = "TIME", default_value = "35s",
+        value_parser = value::positive_duration, help_heading = "Life")]
+    pub stale_after: Duration,
+
+    /// A client that acknowledges nothing for this long is closed
+    #[arg(long, env = "SIDESTREAM_REAP_AFTER", value_name = "TIME", default_value = "60s",
+        value_parser = value::positive_duration, help_heading = "Life")]
+    pub reap_after: Duration,
+
+    /// Time over which streams are ended when the process is told to stop; 0 is at once
+    #[arg(long, env = "SIDESTREAM_DRAIN", value_name = "TIME", default_value = "20s",
+        value_parser = value::duration, help_heading = "Life")]
+    pub drain: Duration,
+
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Address of the sidecar's public side [default: 127.0.0.1:8080, or a free port if that is taken]
+    #[arg(long, value_name = "ADDR", value_parser = value::listen_addr, help_heading = "Listening")]
+    pub listen: Option<SocketAddr>,
+
+    /// Address of metrics, health and dashboard [default: 127.0.0.1:9180, or a free port if that is taken]
+    #[arg(long, value_name = "ADDR", value_parser = value::listen_addr, help_heading = "Listening")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The flags of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// The --admin-listen of the sidecar to ask
+    #[arg(long, env = "SIDESTREAM_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9180")]
+    pub admin_listen: AdminListen,
+}
+
+/// Where the admin side listens, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminListen {
+    /// Nowhere: no metrics, no health, no dashboard.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+// === impl AdminListen ===
+
+impl AdminListen {
+    /// The address, unless the admin side is off.
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(addr) => Some(addr),
+        }
+    }
+}
+
+impl std::str::FromStr for AdminListen {
+    type Err = value::ValueError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "off" {
+            return Ok(Self::Off);
+        }
+        match value::listen_addr(text) {
+            Ok(addr) => Ok(Self::At(addr)),
+            Err(value::ValueError::Address) => Err(value::ValueError::AdminAddress),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("sidestream").chain(args.iter().copied()))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_twin_and_a_group_in_the_help() {
+        for arg in Cli::command().get_arguments() {
+            let name = arg.get_long().expect("flags are long");
+            let twin = format!("SIDESTREAM_{}", name.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(&*twin), "--{name}");
+            assert!(arg.get_help_heading().is_some(), "--{name}");
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty() && !help.ends_with('.'), "--{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn check_reads_the_flags_of_a_run() {
+        let cli = parsed(&["check", "--route", "path=/x,subscribe", "--max-age", "0"]).unwrap();
+        let Some(Command::Check(args)) = cli.command else { panic!("not check") };
+        assert_eq!((args.route, args.max_age), (vec!["path=/x,subscribe".to_owned()], Duration::ZERO));
+        assert!(parsed(&["--no-guard"]).unwrap().command.is_none());
+    }
+
+    // They would be dropped without a word.
+    #[test]
+    fn flags_before_a_subcommand_are_refused() {
+        assert_eq!(parsed(&["--no-guard", "check"]).unwrap_err().kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn the_other_commands_take_their_own_flags_only() {
+        let Some(Command::Demo(demo)) = parsed(&["demo", "--listen", ":0", "--log=debug"]).unwrap().command else {
+            panic!("not demo")
+        };
+        assert_eq!((demo.listen, demo.admin_listen), (Some("0.0.0.0:0".parse().unwrap()), None));
+        let Some(Command::Healthcheck(health)) = parsed(&["healthcheck"]).unwrap().command else {
+            panic!("not healthcheck")
+        };
+        assert_eq!(health.admin_listen.addr(), Some("127.0.0.1:9180".parse().unwrap()));
+        assert_eq!(parsed(&["demo", "--route=x"]).unwrap_err().kind(), ErrorKind::UnknownArgument);
+        assert_eq!(parsed(&["healthcheck", "--listen=:1"]).unwrap_err().kind(), ErrorKind::UnknownArgument);
+    }
+}

@@ -1,0 +1,258 @@
+//! The configuration: what the command line says, checked as a whole.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use http::HeaderName;
+use http::uri::Authority;
+use ipnet::IpNet;
+
+use crate::cli::value::time;
+use crate::cli::{Cli, RunArgs};
+use crate::event::HeartbeatForm;
+use crate::route::{Route, RouteDefaults, SpecError, split_specs};
+
+mod upstream_addr;
+
+pub use self::upstream_addr::{UpstreamAddr, UpstreamAddrError};
+
+/// nginx (`proxy_read_timeout`), AWS's load balancers and HAProxy's usual settings cut what is silent for so long.
+const PROXY_PATIENCE: Duration = Duration::from_secs(60);
+
+const DEFAULT_POLL_MAX_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How the sidecar runs. Everything in it makes sense, alone and together; nobody checks it again.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The public side; never empty. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The app.
+    pub upstream: UpstreamAddr,
+    /// The admin side; `None` when it is off.
+    pub admin_listen: Option<SocketAddr>,
+    /// The routes, no two of which match the same request.
+    pub routes: Vec<Route>,
+    /// What a heartbeat looks like.
+    pub heartbeat_form: HeartbeatForm,
+    /// The silence after which a heartbeat is sent on streams that no route names.
+    pub heartbeat_interval: Duration,
+    /// Whether event streams that no route names are left as they are.
+    pub no_guard: bool,
+    /// Polls in flight at once; at least 1.
+    pub poll_concurrency: usize,
+    /// How long a first 404 is asked again; zero is not at all.
+    pub not_found_grace: Duration,
+    /// The request headers that tell users apart; never empty, each once.
+    pub credential_headers: Vec<HeaderName>,
+    /// Streams at once; at least 1.
+    pub max_connections: usize,
+    /// Streams at once from one address; 0 is no limit.
+    pub max_connections_per_ip: usize,
+    /// Topics at once; at least 1.
+    pub max_topics: usize,
+    /// Unacknowledged for this long is stale; shorter than `reap_after`.
+    pub stale_after: Duration,
+    /// Unacknowledged for this long is closed.
+    pub reap_after: Duration,
+    /// The time over which streams are ended; zero is at once.
+    pub drain: Duration,
+    /// The networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What works but is probably not meant; one sentence each, to be logged at the start.
+    pub warnings: Vec<String>,
+}
+
+/// Why flags make no sense together, or a route makes none.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A route.
+    #[error("--route '{0}': {1}")]
+    Route(String, SpecError),
+    /// Two routes that one request would match.
+    #[error("--route '{0}' and --route '{1}' both match some requests; make their paths differ in a fixed segment")]
+    Overlap(String, String),
+    /// One address for two listeners.
+    #[error("--listen '{0}' and --{1} '{2}' are the same address; give each its own port")]
+    SameAddress(SocketAddr, &'static str, SocketAddr),
+    /// A loop.
+    #[error("--upstream 'http://{0}' is where --listen '{1}' listens; give the app and the sidecar different ports")]
+    Loop(Authority, SocketAddr),
+    /// The slowest pace faster than the fastest.
+    #[error(
+        "--poll-max-interval '{}' is shorter than --poll-interval '{}'; make it at least as long",
+        time(*max_interval), time(*interval)
+    )]
+    Intervals {
+        /// The pace to begin with.
+        interval: Duration,
+        /// The pace to slow down to.
+        max_interval: Duration,
+    },
+    /// Nothing would ever be stale.
+    #[error(
+        "--stale-after '{}' is not shorter than --reap-after '{}', so nothing would ever count as stale; make it shorter",
+        time(*stale_after), time(*reap_after)
+    )]
+    Stale {
+        /// Stale after this.
+        stale_after: Duration,
+        /// Closed after this.
+        reap_after: Duration,
+    },
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Checks what the command line says, and reads the routes with their template files.
+    ///
+    /// # Errors
+    /// When a route or a combination of flags makes no sense; the text names the flag, what it says and the cure.
+    pub fn new(args: &RunArgs) -> Result<Self, ConfigError> {
+        let max_interval = args.poll_max_interval.unwrap_or(DEFAULT_POLL_MAX_INTERVAL.max(args.poll_interval));
+        if max_interval < args.poll_interval {
+            return Err(ConfigError::Intervals { interval: args.poll_interval, max_interval });
+        }
+        if args.stale_after >= args.reap_after {
+            return Err(ConfigError::Stale { stale_after: args.stale_after, reap_after: args.reap_after });
+        }
+        let admin_listen = args.admin_listen.addr();
+        check_addresses(&args.listen, admin_listen, &args.upstream)?;
+
+        let mut credential_headers: Vec<HeaderName> = Vec::new();
+        for header in &args.credential_header {
+            if !credential_headers.contains(header) {
+                credential_headers.push(header.clone());
+            }
+        }
+
+        let mut config = Self {
+            listen: args.listen.clone(),
+            upstream: args.upstream.clone(),
+            admin_listen,
+            routes: parse_routes(args, max_interval)?,
+            heartbeat_form: args.heartbeat_form,
+            heartbeat_interval: args.heartbeat_interval,
+            no_guard: args.no_guard,
+            poll_concurrency: args.poll_concurrency,
+            not_found_grace: args.not_found_grace,
+            credential_headers,
+            max_connections: args.max_connections,
+            max_connections_per_ip: args.max_connections_per_ip,
+            max_topics: args.max_topics,
+            stale_after: args.stale_after,
+            reap_after: args.reap_after,
+            drain: args.drain,
+            trusted_proxies: args.trusted_proxy.clone(),
+            warnings: Vec::new(),
+        };
+        config.warnings = config.find_warnings();
+        Ok(config)
+    }
+
+    /// The configuration that these arguments (without the program's name) and the environment stand for.
+    ///
+    /// # Errors
+    /// As `main` would print them.
+    pub fn from_args<I, T>(args: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let args = args.into_iter().map(Into::into);
+        let cli = Cli::try_parse_from(std::iter::once(OsString::from("sidestream")).chain(args))?;
+        Ok(Self::new(&cli.run)?)
+    }
+
+    fn find_warnings(&self) -> Vec<String> {
+        let flag = self.heartbeat_interval;
+        let own = self.routes.iter().filter(|route| route.heartbeat != flag).map(|route| {
+            (format!("heartbeat={} of --route '{}'", time(route.heartbeat), route.path.as_str()), route.heartbeat)
+        });
+        let mut warnings = Vec::new();
+        for (name, heartbeat) in std::iter::once((format!("--heartbeat-interval '{}'", time(flag)), flag)).chain(own) {
+            if heartbeat >= PROXY_PATIENCE {
+                warnings.push(format!(
+                    "{name} is not shorter than the 60s after which nginx and most load balancers cut a silent stream; \
+                     15s is safe"
+                ));
+            }
+            if self.stale_after < heartbeat {
+                warnings.push(format!(
+                    "{name} is longer than --stale-after '{}', so a client that vanishes is noticed only with the \
+                     heartbeat after that; make the heartbeat shorter",
+                    time(self.stale_after)
+                ));
+            }
+        }
+        if self.no_guard && self.routes.is_empty() {
+            warnings.push(
+                "--no-guard without any --route leaves nothing to do but forward; add a --route or take it out"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+fn parse_routes(args: &RunArgs, max_interval: Duration) -> Result<Vec<Route>, ConfigError> {
+    let defaults = RouteDefaults {
+        heartbeat: args.heartbeat_interval,
+        linger: args.linger,
+        retry: args.retry,
+        max_age: args.max_age,
+        interval: args.poll_interval,
+        max_interval,
+        timeout: args.poll_timeout,
+    };
+    let mut parsed: Vec<(&str, Route)> = Vec::new();
+    for spec in args.route.iter().flat_map(|text| split_specs(text)) {
+        let route = Route::parse(spec, &defaults).map_err(|error| ConfigError::Route(spec.to_owned(), error))?;
+        if let Some((other, _)) = parsed.iter().find(|(_, other)| other.path.overlaps(&route.path)) {
+            return Err(ConfigError::Overlap((*other).to_owned(), spec.to_owned()));
+        }
+        parsed.push((spec, route));
+    }
+    Ok(parsed.into_iter().map(|(_, route)| route).collect())
+}
+
+fn check_addresses(
+    listen: &[SocketAddr],
+    admin: Option<SocketAddr>,
+    upstream: &UpstreamAddr,
+) -> Result<(), ConfigError> {
+    for (index, addr) in listen.iter().enumerate() {
+        if let Some(other) = listen[index + 1..].iter().find(|other| collide(*addr, **other)) {
+            return Err(ConfigError::SameAddress(*addr, "listen", *other));
+        }
+        if let Some(admin) = admin.filter(|admin| collide(*addr, *admin)) {
+            return Err(ConfigError::SameAddress(*addr, "admin-listen", admin));
+        }
+        if upstream.local_addr().is_some_and(|upstream| collide(*addr, upstream)) {
+            return Err(ConfigError::Loop(upstream.authority.clone(), *addr));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two listeners can't both have their address. Two that take a free port (0) always can.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    let either_takes_all = same_family && (one.ip().is_unspecified() || other.ip().is_unspecified());
+    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || either_takes_all)
+}
+
+// === impl ConfigError ===
+
+impl From<ConfigError> for clap::Error {
+    fn from(error: ConfigError) -> Self {
+        // Raw: the usage of thirty flags below it would hide the sentence that matters.
+        Self::raw(ErrorKind::ValueValidation, format_args!("{error}\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

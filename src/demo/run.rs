@@ -1,0 +1,72 @@
+//! The whole demo in one process: the app, and the sidecar before it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{DemoApp, routes};
+use crate::{
+    app::{self, BindError, Bound, Exit},
+    cli::DemoArgs,
+    config::Config,
+    metrics::RouteId,
+    shutdown::Shutdown,
+};
+
+/// Where the demo listens unless it is told otherwise; a free port when that one is taken.
+const PUBLIC: &str = "127.0.0.1:8080";
+const ADMIN: &str = "127.0.0.1:9180";
+
+/// Runs the demo until a signal.
+///
+/// # Errors
+/// A sentence, when an address can't be had.
+pub async fn run(args: DemoArgs) -> Result<Exit, String> {
+    let DemoArgs { listen, admin_listen, log: _ } = args;
+    let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let demo = DemoApp::bind().await.map_err(|error| format!("can't start the demo's app: {error}"))?;
+    let bound = bind(&demo, listen, admin_listen).await.map_err(|error| error.to_string())?;
+    let public = bound.public_addrs().next().expect("the demo has one public address");
+    let admin = bound.admin_addr().expect("the demo has an admin side");
+    let metrics = bound.metrics();
+    let dashboard = format!("http://{admin}/");
+    let demo = demo.with_dashboard(dashboard.clone());
+
+    println!("sidestream demo: a small app, and the sidecar before it\n");
+    println!("  the app's page   http://{public}/");
+    println!("  the dashboard    {dashboard}\n");
+    println!("Start some jobs, open the page in a few tabs, then press ctrl-c here to see the streams drained.");
+
+    let app_stops = CancellationToken::new();
+    let watched = Arc::new(move || u64::try_from(metrics.route(RouteId(0)).active()).unwrap_or_default());
+    // Owned here: it ends when the sidecar has left.
+    let app = tokio::spawn(demo.run(app_stops.clone(), watched));
+    let exit = bound.run(shutdown).await;
+    app_stops.cancel();
+    app.await.map_err(|error| format!("the demo's app failed: {error}"))?;
+    Ok(exit)
+}
+
+async fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<Bound, BindError> {
+    let config = |listen: String, admin: String| {
+        let upstream = format!("http://{}", demo.addr());
+        let flags = ["--listen", &listen, "--admin-listen", &admin, "--upstream", &upstream, "--drain", "3s"];
+        let routes = routes().into_iter().flat_map(|route| ["--route", route]);
+        Config::from_args(flags.into_iter().chain(routes)).expect("the demo's own flags are sound")
+    };
+    let named =
+        |addr: Option<SocketAddr>, default: &str| addr.map_or_else(|| default.to_owned(), |addr| addr.to_string());
+    let (public, private) = (named(listen, PUBLIC), named(admin, ADMIN));
+    let error = match app::bind(config(public.clone(), private.clone())).await {
+        Ok(bound) => return Ok(bound),
+        Err(error) => error,
+    };
+    // Only an address that nobody asked for may be replaced.
+    let free = |is_asked_for: bool, flag_of_error: bool, addr: String| {
+        if flag_of_error && !is_asked_for { "127.0.0.1:0".to_owned() } else { addr }
+    };
+    let is_public = matches!(error, BindError::Listen { flag: "--listen", .. });
+    let public = free(listen.is_some(), is_public, public);
+    let private = if admin.is_some() { private } else { "127.0.0.1:0".to_owned() };
+    app::bind(config(public, private)).await
+}

@@ -1,0 +1,151 @@
+//! Decides what a request is: a stream of one of the routes, or something to forward.
+
+use http::{HeaderMap, HeaderValue, Method, Uri, header, uri::PathAndQuery};
+
+use crate::{
+    metrics::RouteId,
+    route::{Params, Route},
+};
+
+/// The query parameter in which clients that can't set headers send their last event id.
+const LAST_EVENT_ID: &str = "lastEventId";
+
+/// A request that is a stream's.
+#[derive(Debug)]
+pub struct StreamRequest {
+    /// Its route.
+    pub route: RouteId,
+    /// The parameters in its path.
+    pub params: Params,
+}
+
+/// The stream that a request asks for, if it does.
+///
+/// Only a GET (or a HEAD, which asks about one) on the path of a route does, and only if it wants an event stream: it says
+/// so, or it has no preference and the path is not also the status endpoint, where a plain `fetch` wants the JSON.
+pub fn stream_request(routes: &[Route], method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<StreamRequest> {
+    if method != Method::GET && method != Method::HEAD {
+        return None;
+    }
+    let (index, params) = routes
+        .iter()
+        .enumerate()
+        .find_map(|(index, route)| Some((index, route.path.matches(uri.path(), uri.query())?)))?;
+    let wants = match preference(headers) {
+        Preference::EventStream => true,
+        Preference::None => routes[index].takes_any_accept(),
+        Preference::Other => false,
+    };
+    wants.then_some(StreamRequest { route: RouteId(index), params })
+}
+
+#[derive(Debug, PartialEq)]
+enum Preference {
+    EventStream,
+    None,
+    Other,
+}
+
+/// What `Accept` prefers.
+fn preference(headers: &HeaderMap) -> Preference {
+    let mut ranges = headers.get_all(header::ACCEPT).iter().flat_map(ranges).peekable();
+    if ranges.peek().is_none() {
+        return Preference::None;
+    }
+    let mut only_any = true;
+    for range in ranges {
+        match range {
+            Range::EventStream => return Preference::EventStream,
+            Range::Any => {}
+            Range::Other => only_any = false,
+        }
+    }
+    if only_any { Preference::None } else { Preference::Other }
+}
+
+/// Whether a client says that it reads event streams.
+pub fn names_event_stream(accept: Option<&HeaderValue>) -> bool {
+    accept.into_iter().flat_map(ranges).any(|range| matches!(range, Range::EventStream))
+}
+
+enum Range {
+    EventStream,
+    Any,
+    Other,
+}
+
+/// The media ranges of one `Accept` line that are acceptable at all (RFC 9110, 12.5.1: `q=0` means not).
+fn ranges(value: &HeaderValue) -> impl Iterator<Item = Range> {
+    let text = value.to_str().unwrap_or_default();
+    text.split(',').filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().filter(|media| !media.is_empty())?;
+        let refused = parts.any(|parameter| {
+            parameter
+                .split_once('=')
+                .is_some_and(|(name, q)| name.trim().eq_ignore_ascii_case("q") && q.trim().parse() == Ok(0.0_f32))
+        });
+        if refused {
+            return None;
+        }
+        Some(match media.to_ascii_lowercase().as_str() {
+            "text/event-stream" | "text/*" => Range::EventStream,
+            "*/*" => Range::Any,
+            _ => Range::Other,
+        })
+    })
+}
+
+/// The last event id in a query, decoded.
+pub fn last_event_id_in(query: &str) -> Option<String> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(LAST_EVENT_ID)?.strip_prefix('='))?;
+    // In a query a plus is a space; ids made by programs hold neither.
+    percent_encoding::percent_decode_str(value).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// A client's own path and query as the app should see it: without the last event id, which differs from one
+/// reconnection to the next and would make each a topic of its own.
+pub fn without_last_event_id(uri: &Uri) -> Option<PathAndQuery> {
+    let Some(query) = uri.query() else { return uri.path_and_query().cloned() };
+    let kept: Vec<_> = query
+        .split('&')
+        .filter(|pair| !pair.strip_prefix(LAST_EVENT_ID).is_some_and(|rest| rest.starts_with('=')))
+        .collect();
+    let path = uri.path();
+    let text = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    PathAndQuery::try_from(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preference_of(accept: &'static str) -> Preference {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        preference(&headers)
+    }
+
+    #[test]
+    fn an_event_source_is_told_from_a_fetch_and_from_a_browser_that_navigates() {
+        assert_eq!(preference_of("text/event-stream"), Preference::EventStream);
+        assert_eq!(preference_of("application/json, Text/Event-Stream;q=0.5"), Preference::EventStream);
+        assert_eq!(preference_of("*/*"), Preference::None);
+        assert_eq!(preference(&HeaderMap::new()), Preference::None);
+        assert_eq!(preference_of("application/json"), Preference::Other);
+        assert_eq!(preference_of("text/html,application/xhtml+xml,*/*;q=0.8"), Preference::Other);
+        assert_eq!(preference_of("text/event-stream;q=0, application/json"), Preference::Other);
+        assert_eq!(preference_of(""), Preference::None);
+    }
+
+    #[test]
+    fn the_last_event_id_is_read_from_the_query_and_taken_out_of_it() {
+        assert_eq!(last_event_id_in("a=1&lastEventId=x%20y&b=2").as_deref(), Some("x y"));
+        assert_eq!(last_event_id_in("lastEventIdentity=1"), None);
+
+        let kept = |uri: &'static str| without_last_event_id(&Uri::from_static(uri)).unwrap().to_string();
+        assert_eq!(kept("/s?a=1&lastEventId=7&b=%2F"), "/s?a=1&b=%2F");
+        assert_eq!(kept("/s?lastEventId=7"), "/s");
+        assert_eq!(kept("/s"), "/s");
+    }
+}

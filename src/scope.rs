@@ -1,0 +1,332 @@
+//! Who may share what: the credential scope of a request, and the headers that requests made on its behalf carry.
+//!
+//! Never may one user's data reach another. A topic's key holds the scope, so two requests share a topic only when
+//! everything that the app could tell them apart by is the same: the credential headers (`--credential-header`), unless
+//! the route says `share=authorized` or `share=public`, and always the place they asked (`Host`, `Origin` and the
+//! `X-Forwarded-*` that name it), because one app may serve several tenants.
+//!
+//! Credentials live in memory only. They are never logged or shown: `Debug` of every type here hides them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::metrics::CloseReason;
+
+/// Headers that name the place a client asked. They are part of every scope and go upstream in every mode.
+const PLACE: [HeaderName; 4] = [
+    header::HOST,
+    header::ORIGIN,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
+
+/// A keyed hash of what tells users apart. The key is random per process, so nobody outside can search for two
+/// credentials that meet, and a scope means nothing in another process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scope([u8; 16]);
+
+/// The headers of one client that requests on its behalf carry: credentials and place, copied out of the request so that
+/// the connection's buffers are not kept alive by them.
+#[derive(Clone, Default)]
+pub struct Identity(Vec<(HeaderName, HeaderValue)>);
+
+/// Makes scopes out of request headers.
+pub struct Scopes {
+    key: [u8; 32],
+    credential_headers: Vec<HeaderName>,
+}
+
+/// A client whose credentials a topic may use: the one it was made for, or, on `share=authorized` routes, any that the
+/// app has admitted.
+pub struct Lender {
+    scope: Scope,
+    identity: Identity,
+    /// 0 while welcome, otherwise the reason its streams end, plus one. Written by the source, read by the streams.
+    denied: AtomicU8,
+}
+
+/// The clients whose credentials a topic may use, in the order they came.
+#[derive(Debug)]
+pub struct Lenders {
+    /// Held for the topic's whole life when one scope is all it has; else empty.
+    fixed: Option<Arc<Lender>>,
+    /// Written by admissions and elections under the lock; a lender that left is dropped at the next election.
+    admitted: Mutex<Vec<Weak<Lender>>>,
+}
+
+// === impl Scopes ===
+
+impl Scopes {
+    /// Scopes told apart by `credential_headers`, under a fresh random key.
+    pub fn new(credential_headers: Vec<HeaderName>) -> Self {
+        Self { key: rand::random(), credential_headers }
+    }
+
+    /// The scope and identity of a request with its credentials.
+    pub fn with_credentials(&self, headers: &HeaderMap) -> (Scope, Identity) {
+        self.of(headers, &[&PLACE, &self.credential_headers])
+    }
+
+    /// The scope and identity of a request without its credentials: only the place it asked.
+    pub fn without_credentials(&self, headers: &HeaderMap) -> (Scope, Identity) {
+        self.of(headers, &[&PLACE])
+    }
+
+    fn of(&self, headers: &HeaderMap, groups: &[&[HeaderName]]) -> (Scope, Identity) {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        let mut identity = Vec::new();
+        // Lengths go in before the bytes, so that no value can pretend to be two.
+        let mut feed = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        for name in groups.iter().copied().flatten() {
+            let values = headers.get_all(name);
+            feed(name.as_str().as_bytes());
+            feed(&(values.iter().count() as u64).to_le_bytes());
+            for value in values {
+                feed(value.as_bytes());
+                // A clone would share, and keep alive, the connection's whole read buffer.
+                let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("was a header value before");
+                copy.set_sensitive(true);
+                identity.push((name.clone(), copy));
+            }
+        }
+        let mut scope = [0; 16];
+        scope.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        (Scope(scope), Identity(identity))
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scopes").field("credential_headers", &self.credential_headers).finish_non_exhaustive()
+    }
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// A short name for something of this scope. The whole scope goes in, which nobody outside knows, so that the name of
+    /// job 7 can't be found by trying.
+    pub fn name(&self, of: &str) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0);
+        hasher.update(of.as_bytes());
+        hasher.finalize().to_hex()[..12].to_owned()
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Enough to tell topics apart on the admin side; it is a keyed hash, and leads back to nobody.
+        for byte in &self.0[..4] {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Puts the headers into a request to the app.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.0 {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.0.len()).finish()
+    }
+}
+
+// === impl Lender ===
+
+impl Lender {
+    /// A lender that no source has turned away yet.
+    pub fn new(scope: Scope, identity: Identity) -> Arc<Self> {
+        Arc::new(Self { scope, identity, denied: AtomicU8::new(0) })
+    }
+
+    /// The headers to send on its behalf.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Why its streams must end, if the app turned it away.
+    pub fn denied(&self) -> Option<CloseReason> {
+        let code = self.denied.load(Ordering::Acquire);
+        CloseReason::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+
+    fn deny(&self, reason: CloseReason) {
+        self.denied.store(reason as u8 + 1, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Lender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lender").field("scope", &self.scope).field("denied", &self.denied()).finish_non_exhaustive()
+    }
+}
+
+// === impl Lenders ===
+
+impl Lenders {
+    /// One scope for the topic's whole life.
+    pub fn fixed(lender: Arc<Lender>) -> Self {
+        Self { fixed: Some(lender), admitted: Mutex::default() }
+    }
+
+    /// Whoever the app admits, while they stay.
+    pub fn admitted() -> Self {
+        Self { fixed: None, admitted: Mutex::default() }
+    }
+
+    /// Adds a client that the app has just admitted; it counts for as long as the caller keeps it.
+    pub fn admit(&self, lender: &Arc<Lender>) {
+        self.lock().push(Arc::downgrade(lender));
+    }
+
+    /// The lender whose turn it is: the first that is still here and welcome.
+    pub fn current(&self) -> Option<Arc<Lender>> {
+        if let Some(fixed) = &self.fixed {
+            return Some(Arc::clone(fixed));
+        }
+        let mut admitted = self.lock();
+        admitted.retain(|lender| lender.upgrade().is_some_and(|lender| lender.denied().is_none()));
+        admitted.first().and_then(Weak::upgrade)
+    }
+
+    /// The app turned `lender` away: every client of its scope is denied. True when somebody else can take its place,
+    /// so that only that scope's streams have to end.
+    pub fn deny(&self, lender: &Lender, reason: CloseReason) -> bool {
+        if self.fixed.is_some() {
+            return false;
+        }
+        lender.deny(reason);
+        for other in self.lock().iter().filter_map(Weak::upgrade) {
+            if other.scope == lender.scope {
+                other.deny(reason);
+            }
+        }
+        self.current().is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Lender>>> {
+        self.admitted.lock().expect("no code panics under this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes() -> Scopes {
+        Scopes::new(vec![header::COOKIE, header::AUTHORIZATION])
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn the_same_credentials_are_one_scope_and_others_are_not() {
+        let scopes = scopes();
+        let scope = |pairs: &[(&'static str, &'static str)]| scopes.with_credentials(&headers(pairs)).0;
+
+        assert_eq!(scope(&[("cookie", "s=a"), ("accept", "x")]), scope(&[("cookie", "s=a"), ("accept", "y")]));
+        assert_ne!(scope(&[("cookie", "s=a")]), scope(&[("cookie", "s=b")]));
+        assert_ne!(scope(&[("cookie", "s=a")]), scope(&[]));
+        assert_ne!(scope(&[("cookie", "s=a")]), scope(&[("authorization", "s=a")]));
+    }
+
+    // Two header lines and one line that holds both texts reach the app differently, so they are different people.
+    #[test]
+    fn duplicates_can_not_pretend_to_be_one_value() {
+        let scopes = scopes();
+        let scope = |pairs: &[(&'static str, &'static str)]| scopes.with_credentials(&headers(pairs)).0;
+
+        assert_ne!(scope(&[("cookie", "a"), ("cookie", "b")]), scope(&[("cookie", "a; b")]));
+        assert_ne!(scope(&[("cookie", "a"), ("cookie", "b")]), scope(&[("cookie", "b"), ("cookie", "a")]));
+        assert_ne!(scope(&[("cookie", "ab"), ("cookie", "")]), scope(&[("cookie", "a"), ("cookie", "b")]));
+    }
+
+    #[test]
+    fn tenants_of_one_app_never_share_even_without_credentials() {
+        let scopes = scopes();
+        let public = |host: &'static str| scopes.without_credentials(&headers(&[("host", host), ("cookie", "s=a")])).0;
+
+        assert_ne!(public("a.example"), public("b.example"));
+        assert_eq!(public("a.example"), public("a.example"));
+    }
+
+    #[test]
+    fn public_identities_carry_no_credentials() {
+        let (_, identity) = scopes().without_credentials(&headers(&[("host", "h"), ("cookie", "s=a")]));
+        let mut out = HeaderMap::new();
+        identity.apply(&mut out);
+
+        assert_eq!(out.get("host").unwrap(), "h");
+        assert!(out.get("cookie").is_none());
+    }
+
+    #[test]
+    fn nothing_here_shows_a_secret() {
+        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "s=hunter2")]));
+        let lender = Lender::new(scope, identity.clone());
+
+        let shown = format!("{identity:?} {lender:?} {:?} {:?}", scopes(), identity.0);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn another_admitted_client_takes_over_from_a_denied_one() {
+        let scopes = scopes();
+        let lender = |cookie: &'static str| {
+            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]));
+            Lender::new(scope, identity)
+        };
+        let (a, a2, b) = (lender("a"), lender("a"), lender("b"));
+        let lenders = Lenders::admitted();
+        for lender in [&a, &a2, &b] {
+            lenders.admit(lender);
+        }
+
+        assert!(lenders.deny(&a, CloseReason::Denied));
+
+        assert_eq!(a2.denied(), Some(CloseReason::Denied), "the whole scope is denied");
+        assert_eq!(b.denied(), None);
+        assert!(Arc::ptr_eq(&lenders.current().unwrap(), &b));
+        assert!(!lenders.deny(&b, CloseReason::Done), "nobody is left");
+        assert_eq!(b.denied(), Some(CloseReason::Done));
+    }
+
+    #[test]
+    fn a_lender_that_left_is_not_asked_again() {
+        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]));
+        let lenders = Lenders::admitted();
+        let lender = Lender::new(scope, identity);
+        lenders.admit(&lender);
+        assert!(lenders.current().is_some());
+
+        drop(lender);
+
+        assert!(lenders.current().is_none());
+    }
+}

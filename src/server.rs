@@ -1,0 +1,192 @@
+//! The public side: accepts connections, and gives each request to the streams or to the forwarder.
+
+use std::{convert::Infallible, net::IpAddr, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error};
+
+use crate::{
+    accept::accept,
+    connections::ConnState,
+    forward::{ForwardContext, Forwarder, ResponseBody, admit},
+    metrics::Metrics,
+    router,
+    shutdown::Shutdown,
+    stream::{Client, Streams},
+    wire::Wire,
+};
+
+/// How long a connection may stay idle between requests, and a head may take to arrive. Longer than the 60 s after which
+/// nginx and the cloud's load balancers drop theirs, so that it is they who close, and no request crosses a close of ours.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// hyper's buffers grow up to this for one connection: a request's head must fit, and a slow reader of a download holds
+/// no more.
+const BUFFER_MAX: usize = 64 * 1024;
+
+/// Answers requests of the public side.
+#[derive(Debug)]
+pub struct Server {
+    /// Stream requests.
+    pub streams: Streams,
+    /// All others.
+    pub forwarder: Forwarder,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where answers are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One client connection, as its requests see it.
+#[derive(Clone, Debug)]
+struct Connection {
+    peer: SocketAddr,
+    state: Arc<ConnState>,
+    /// Owns what outlives a request: tunnels of upgraded connections.
+    tasks: TaskTracker,
+    shutdown: Shutdown,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Accepts until the drain begins. Connections are tasks of `clients`; each ends by itself, at the drain after its
+    /// current request, and at an abort at once.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, clients: TaskTracker, shutdown: Shutdown) {
+        loop {
+            match shutdown.drain.run_until_cancelled(accept(&listener, Some(&self.metrics))).await {
+                None => return,
+                Some(Ok((socket, peer))) => {
+                    let connection = Arc::clone(&self).connection(socket, peer, clients.clone(), shutdown.clone());
+                    clients.spawn(connection);
+                }
+                Some(Err(error)) => {
+                    error!(%error, "the listener is broken; draining");
+                    shutdown.drain.cancel();
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, tasks: TaskTracker, shutdown: Shutdown) {
+        let wire = Wire::new(socket);
+        let state = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
+        let connection = Connection { peer, state: Arc::clone(&state), tasks, shutdown: shutdown.clone() };
+        let server = Arc::clone(&self);
+        let service = service_fn(move |req| {
+            // Boxed: hyper keeps room for a whole service future in every idle connection.
+            let answer = Box::pin(Arc::clone(&server).answer(req, connection.clone()));
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_MAX);
+        let mut conn = pin!(builder.serve_connection(TokioIo::new(wire), service).with_upgrades());
+        let ended = tokio::select! {
+            ended = conn.as_mut() => Some(ended),
+            () = state.abort.cancelled() => None,
+            () = shutdown.abort.cancelled() => None,
+            () = shutdown.drain.cancelled() => {
+                // The request in progress, or the stream until its moment has come, and then no more.
+                conn.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = conn.as_mut() => Some(ended),
+                    () = state.abort.cancelled() => None,
+                    () = shutdown.abort.cancelled() => None,
+                }
+            }
+        };
+        if let Some(Err(error)) = ended {
+            // A client's fault or its right: tabs are closed all the time.
+            debug!(%error, %peer, "a connection ended");
+        }
+    }
+
+    async fn answer(self: Arc<Self>, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+        let response = self.respond(req, connection).await;
+        self.metrics.http_request(response.status());
+        response
+    }
+
+    async fn respond(&self, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+        if let Err(refusal) = admit(&req, &connection.state.wire) {
+            return refusal;
+        }
+        match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
+            Some(wanted) => {
+                let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
+                self.streams.open(wanted, req, Client { ip, conn: Arc::clone(&connection.state) }).await
+            }
+            None => {
+                let context = ForwardContext {
+                    peer: connection.peer,
+                    wire: Arc::clone(&connection.state.wire),
+                    tasks: connection.tasks.clone(),
+                    shutdown: connection.shutdown.abort.clone(),
+                };
+                self.forwarder.forward(req, &context).await
+            }
+        }
+    }
+}
+
+/// The client's address: the peer's, unless that is a proxy we trust; then the last address in `X-Forwarded-For` that is
+/// not one of ours too, because whatever stands before it may be the client's own invention.
+fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
+    let peer = peer.to_canonical();
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let hops: Vec<_> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(|hop| hop.trim().parse::<IpAddr>().map(|ip| ip.to_canonical()))
+        .collect();
+    let mut client = peer;
+    for hop in hops.into_iter().rev() {
+        // A hop that is no address ends what can be believed.
+        let Ok(hop) = hop else { break };
+        client = hop;
+        if !is_trusted(&hop) {
+            break;
+        }
+    }
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append("x-forwarded-for", http::HeaderValue::from_static(line));
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        client_ip(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed() {
+        assert_eq!(client("9.9.9.9", &["1.1.1.1"], &["10.0.0.0/8"]), "9.9.9.9");
+        assert_eq!(client("10.0.0.1", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(client("::ffff:10.0.0.1", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+    }
+
+    // A client may send the header itself; what it wrote stands to the left of what our proxies added.
+    #[test]
+    fn what_the_client_invented_is_not_believed() {
+        assert_eq!(client("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(client("10.0.0.1", &["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(client("10.0.0.1", &["1.1.1.1, junk"], &["10.0.0.0/8"]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &[], &["10.0.0.0/8"]), "10.0.0.1");
+    }
+}

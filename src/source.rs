@@ -1,0 +1,289 @@
+//! What produces a topic's events: a poll of a JSON status, or a subscription to a stream of the app.
+//!
+//! A source sees a topic to publish to, and the app. It knows nothing of subscribers but that there are some.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::PathAndQuery};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tracing::info;
+
+pub mod poll;
+pub mod schedule;
+pub mod subscribe;
+
+use crate::{
+    event::{self, Event},
+    hub::{Order, Source, StartSource},
+    metrics::{Metrics, Outcome, Purpose, RouteId},
+    refusal::Refusal,
+    route::{ErrorStyle, Route, SourceSpec},
+    scope::Identity,
+    status::Detection,
+    topic::Topic,
+    upstream::{Upstream, UpstreamError},
+};
+use schedule::Schedule;
+
+/// Answers of the app over this are refused, in polls and in relayed refusals.
+pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Starts the source that a topic's route asks for.
+#[derive(Debug)]
+pub struct Sources {
+    /// The routes, in the order of their ids.
+    pub routes: Arc<[Route]>,
+    /// The app.
+    pub upstream: Upstream,
+    /// When to poll.
+    pub schedule: Arc<Schedule>,
+    /// `--not-found-grace`.
+    pub not_found_grace: Duration,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// What was found out about each route's status field.
+    detected: Arc<Detected>,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    /// Sources for `routes`.
+    pub fn new(
+        routes: Arc<[Route]>,
+        upstream: Upstream,
+        schedule: Arc<Schedule>,
+        not_found_grace: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let detected = Arc::new(Detected(routes.iter().map(|_| AtomicBool::new(false)).collect()));
+        Self { routes, upstream, schedule, not_found_grace, metrics, detected }
+    }
+}
+
+/// Which routes' status fields have been told in the log: each once.
+#[derive(Debug)]
+pub struct Detected(Box<[AtomicBool]>);
+
+// === impl Detected ===
+
+impl Detected {
+    /// Tells which field and value was taken, the first time.
+    pub fn tell(&self, id: RouteId, route: &Route, found: &Detection) {
+        let Some(value) = &found.value else { return };
+        if self.0[id.0].swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let field = found.pointer.as_deref().unwrap_or("the event's name");
+        // Quoted: the value is the app's text, and may hold anything.
+        info!(route = route.path.as_str(), field, ?value, "the status was found");
+    }
+}
+
+impl StartSource for Sources {
+    fn start(&self, topic: &Arc<Topic>, order: &Order) -> Box<dyn Source> {
+        let asker = Asker { upstream: self.upstream.clone(), metrics: Arc::clone(&self.metrics) };
+        let target =
+            PathAndQuery::try_from(&*order.key.target).expect("a topic's key holds a target that was filled in");
+        match &self.routes[order.key.route.0].source {
+            SourceSpec::Poll(_) => Box::new(poll::start(self, asker, Arc::clone(topic), target)),
+            SourceSpec::Subscribe(_) => {
+                let first_id = order.first_id.clone();
+                Box::new(subscribe::start(self, asker, Arc::clone(topic), target, first_id))
+            }
+        }
+    }
+}
+
+/// Asks the app on a client's behalf, and counts it.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    upstream: Upstream,
+    metrics: Arc<Metrics>,
+}
+
+// === impl Asker ===
+
+impl Asker {
+    /// An asker that counts in `metrics`.
+    pub fn new(upstream: Upstream, metrics: Arc<Metrics>) -> Self {
+        Self { upstream, metrics }
+    }
+
+    /// One GET; the head of the answer within `timeout`.
+    ///
+    /// # Errors
+    /// When there is no answer: nobody listens, it takes too long, or the connection breaks.
+    pub async fn get(
+        &self,
+        target: &PathAndQuery,
+        identity: &Identity,
+        extra: &[(HeaderName, HeaderValue)],
+        timeout: Duration,
+    ) -> Result<http::Response<Incoming>, UpstreamError> {
+        let mut headers = HeaderMap::new();
+        identity.apply(&mut headers);
+        for (name, value) in extra {
+            headers.insert(name.clone(), value.clone());
+        }
+        match tokio::time::timeout(timeout, self.upstream.get(target, headers)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(UpstreamError::Timeout),
+        }
+    }
+
+    /// Starts counting one request; it counts as cancelled unless it is told how it ended.
+    pub fn count(&self, purpose: Purpose) -> Counted {
+        Counted { metrics: Arc::clone(&self.metrics), purpose, began: Instant::now(), outcome: Outcome::Cancelled }
+    }
+}
+
+/// One request to the app being counted; it is entered when dropped.
+#[derive(Debug)]
+pub struct Counted {
+    metrics: Arc<Metrics>,
+    purpose: Purpose,
+    began: Instant,
+    outcome: Outcome,
+}
+
+// === impl Counted ===
+
+impl Counted {
+    /// It ended so.
+    pub fn ended(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.metrics.upstream_request(self.purpose, self.outcome, self.began.elapsed());
+    }
+}
+
+/// What the status of an answer means for someone who wants to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// 2xx: come in.
+    Yes,
+    /// 304: as before.
+    Unchanged,
+    /// 401, 403: not you.
+    Denied,
+    /// 404, 410: there is no such thing.
+    Missing,
+    /// 302, 303: it is elsewhere, or over.
+    Elsewhere,
+    /// Another answer that is the app's own decision about this request: 3xx, 4xx.
+    No,
+    /// The app can't say: 5xx, 429, 408.
+    Trouble,
+}
+
+impl Decision {
+    /// Reads a status.
+    pub fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            200..=299 => Self::Yes,
+            304 => Self::Unchanged,
+            302 | 303 => Self::Elsewhere,
+            401 | 403 => Self::Denied,
+            404 | 410 => Self::Missing,
+            408 | 425 | 429 => Self::Trouble,
+            300..=499 => Self::No,
+            _ => Self::Trouble,
+        }
+    }
+}
+
+/// A word for what the app's trouble is, for events, logs and the dashboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody listens.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke.
+    Broken,
+    /// A status that is no answer.
+    Status(StatusCode),
+    /// An answer that can't be read.
+    Answer(&'static str),
+}
+
+impl From<&UpstreamError> for Trouble {
+    fn from(error: &UpstreamError) -> Self {
+        match error.outcome() {
+            Outcome::Refused => Self::Refused,
+            Outcome::Timeout => Self::Timeout,
+            _ => Self::Broken,
+        }
+    }
+}
+
+impl Trouble {
+    /// The word.
+    pub fn reason(self) -> String {
+        match self {
+            Self::Refused => "refused".into(),
+            Self::Timeout => "timeout".into(),
+            Self::Broken => "broken".into(),
+            Self::Status(status) => format!("status_{}", status.as_u16()),
+            Self::Answer(what) => what.into(),
+        }
+    }
+
+    /// The event that tells a stream about it, in the style of the route.
+    pub fn notice(self, style: ErrorStyle) -> Option<Bytes> {
+        let message = "The app is not answering; this stream goes on when it is back.";
+        let reason = self.reason();
+        let event = match style {
+            ErrorStyle::Off => return None,
+            ErrorStyle::Event => Event {
+                id: None,
+                name: Some("upstream-error".into()),
+                data: serde_json::json!({ "message": message, "reason": reason }).to_string(),
+            },
+            ErrorStyle::Data => Event {
+                id: None,
+                name: None,
+                data: serde_json::json!({ "type": "error", "message": message, "reason": reason }).to_string(),
+            },
+        };
+        Some(event::encoded(&event))
+    }
+}
+
+/// Reads the rest of a refusal, at most [`ANSWER_BYTES_MAX`] of it; longer bodies are left out, the decision stays.
+pub async fn read_refusal(answer: http::Response<Incoming>, timeout: Duration) -> Refusal {
+    use http_body_util::{BodyExt, Limited};
+    let (parts, body) = answer.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
+    let body = match tokio::time::timeout(timeout, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    };
+    let mut headers = parts.headers;
+    crate::forward::remove_hop_by_hop(&mut headers);
+    Refusal::new(parts.status, headers, body)
+}
+
+/// `Retry-After` of an answer, in either form, at most an hour.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    const MAX: Duration = Duration::from_secs(3600);
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = match value.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(std::time::SystemTime::now()).ok()?,
+    };
+    Some(after.min(MAX))
+}

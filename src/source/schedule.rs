@@ -1,0 +1,137 @@
+//! When to poll: one list of due polls for the whole process, and a bound on how many are in flight at once.
+//!
+//! Ten thousand polled topics are ten thousand entries of a heap, not tasks. A poll becomes a task only when it is due and
+//! one of `--poll-concurrency` permits is free; polls that are due wait in the order in which they fell due.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{Arc, Mutex, Weak},
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Something that can be polled when its time has come.
+pub trait Due: Send + Sync {
+    /// Polls once, in a task of its own, holding the permit until the answer is read. `turn` says which appointment this
+    /// is: one that has been replaced meanwhile is let go.
+    fn poll(self: Arc<Self>, turn: u64, permit: OwnedSemaphorePermit);
+    /// Whether `turn` is still the one that counts.
+    fn is_current(&self, turn: u64) -> bool;
+}
+
+/// The list of due polls.
+#[derive(Debug)]
+pub struct Schedule {
+    /// Written by every poller that makes an appointment, read by the run loop. An appointment is at most replaced once
+    /// per poll or join, so the heap stays within a small multiple of the topics.
+    appointments: Mutex<BinaryHeap<Reverse<Appointment>>>,
+    /// Told when an appointment was made; heard by [`Schedule::run`].
+    made: Notify,
+    permits: Arc<Semaphore>,
+}
+
+struct Appointment {
+    at: Instant,
+    turn: u64,
+    who: Weak<dyn Due>,
+}
+
+// === impl Schedule ===
+
+impl Schedule {
+    /// An empty list, with at most `concurrency` polls in flight.
+    pub fn new(concurrency: usize) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(concurrency));
+        Arc::new(Self { appointments: Mutex::default(), made: Notify::new(), permits })
+    }
+
+    /// Polls `who` at `at`, unless it makes another appointment or goes before.
+    pub fn at(&self, at: Instant, turn: u64, who: Weak<dyn Due>) {
+        let mut appointments = self.appointments.lock().expect("no code panics under this lock");
+        let is_next = appointments.peek().is_none_or(|Reverse(next)| at < next.at);
+        appointments.push(Reverse(Appointment { at, turn, who }));
+        drop(appointments);
+        if is_next {
+            self.made.notify_one();
+        }
+    }
+
+    /// A permit for one request that is not on the list: the admission of a client.
+    pub async fn permit(&self) -> OwnedSemaphorePermit {
+        let permits = Arc::clone(&self.permits);
+        permits.acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Lets polls happen when they are due, until dropped. Owned by the app's run loop.
+    pub async fn run(&self) {
+        loop {
+            let made = self.made.notified();
+            match self.next_at() {
+                Some(at) if at <= Instant::now() => {
+                    // The permit first: while none is free, nothing is taken off the list, and new entries find their
+                    // place in the order.
+                    let permit = self.permit().await;
+                    self.start_next(permit);
+                }
+                Some(at) => {
+                    let _ = tokio::time::timeout_at(at, made).await;
+                }
+                None => made.await,
+            }
+        }
+    }
+
+    /// When the first appointment is that still counts.
+    fn next_at(&self) -> Option<Instant> {
+        let mut appointments = self.appointments.lock().expect("no code panics under this lock");
+        while let Some(Reverse(next)) = appointments.peek() {
+            if next.who.upgrade().is_some_and(|who| who.is_current(next.turn)) {
+                return Some(next.at);
+            }
+            appointments.pop();
+        }
+        None
+    }
+
+    fn start_next(&self, permit: OwnedSemaphorePermit) {
+        let next = self.appointments.lock().expect("no code panics under this lock").pop();
+        if let Some(Reverse(Appointment { turn, who, .. })) = next
+            && let Some(who) = who.upgrade()
+            && who.is_current(turn)
+        {
+            who.poll(turn, permit);
+        }
+    }
+}
+
+// === impl Appointment ===
+
+impl PartialEq for Appointment {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Appointment {}
+
+impl PartialOrd for Appointment {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Appointment {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+impl std::fmt::Debug for Appointment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appointment").field("at", &self.at).field("turn", &self.turn).finish_non_exhaustive()
+    }
+}

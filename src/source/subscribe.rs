@@ -1,0 +1,322 @@
+//! A topic fed from the app's own event stream: one upstream connection, however many listen.
+//!
+//! A correct EventSource client: exact parsing, `Last-Event-ID`, `retry`, back-off. Unlike a browser's, it never gives up
+//! on a server in trouble, because the streams behind it are open; it obeys when the app says that it is over (204) or
+//! not allowed (401, 403). Every event goes on with the app's id where the app names its events, and with one of ours, an
+//! epoch and a number, where it does not.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, StatusCode, header, uri::PathAndQuery};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::{task::AbortHandle, time::Instant};
+use tracing::{debug, info, warn};
+
+use super::{Asker, Decision, Detected, Sources, Trouble, read_refusal};
+use crate::{
+    backoff::{Backoff, jitter},
+    event::{self, Event},
+    hub::Source,
+    metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Purpose, Violation},
+    refusal::Refusal,
+    route::{Route, SourceSpec, SubscribeSpec},
+    scope::Lender,
+    sse_decode::{Decoded, DecodedEvent, Decoder},
+    topic::{End, StatusSeen, Topic},
+};
+
+/// One event of the app may hold so many bytes; a longer one is a fault of the app, and its stream is opened anew.
+pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// Back-off while the app is in trouble.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The pause before a stream that ended by itself is opened again, when the app names none (`retry:`). Short, since the
+/// clients would notice; not nothing, since an app that ends each stream at once would be asked in a tight loop.
+const REOPEN: Duration = Duration::from_secs(1);
+/// What the app may ask for with `retry:` at most.
+const REOPEN_MAX: Duration = Duration::from_secs(60);
+
+/// The source; dropping it closes the upstream connection.
+#[derive(Debug)]
+pub struct SubscribeSource {
+    listener: Arc<Listener>,
+    task: std::sync::Mutex<Option<AbortHandle>>,
+}
+
+struct Listener {
+    topic: Arc<Topic>,
+    target: PathAndQuery,
+    routes: Arc<[Route]>,
+    asker: Asker,
+    metrics: Arc<Metrics>,
+    detected: Arc<Detected>,
+    first_id: Option<String>,
+}
+
+/// What one connection after the other adds up to.
+struct Progress {
+    /// The app's last event id, for our `Last-Event-ID`.
+    last_id: String,
+    epoch: String,
+    numbered: u64,
+    reopen: Duration,
+    backoff: Backoff,
+    /// Whether the app has spoken on this topic before.
+    seen: bool,
+    /// The last event was the last word on a job.
+    terminal: bool,
+}
+
+/// What follows an attempt.
+enum Next {
+    Again(Duration),
+    Over,
+}
+
+/// Prepares the subscription for `topic`; it begins when somebody joins.
+pub fn start(
+    sources: &Sources,
+    asker: Asker,
+    topic: Arc<Topic>,
+    target: PathAndQuery,
+    first_id: Option<String>,
+) -> SubscribeSource {
+    let listener = Listener {
+        topic,
+        target,
+        routes: Arc::clone(&sources.routes),
+        asker,
+        metrics: Arc::clone(&sources.metrics),
+        detected: Arc::clone(&sources.detected),
+        first_id,
+    };
+    SubscribeSource { listener: Arc::new(listener), task: std::sync::Mutex::default() }
+}
+
+// === impl SubscribeSource ===
+
+impl Source for SubscribeSource {
+    fn joined(&self, _first: bool) {
+        let mut task = self.task.lock().expect("no code panics under this lock");
+        if task.is_none() {
+            // Owned by this source, which aborts it; it ends by itself when the app ends the topic.
+            let listener = Arc::clone(&self.listener);
+            *task = Some(tokio::spawn(async move { listener.run().await }).abort_handle());
+        }
+    }
+
+    // The connection is kept through the linger: closing it is what sets off the fault in naive apps.
+    fn idle(&self) {}
+
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+}
+
+impl Drop for SubscribeSource {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().expect("no code panics under this lock").take() {
+            task.abort();
+        }
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    fn route(&self) -> &Route {
+        &self.routes[self.topic.key().route.0]
+    }
+
+    fn spec(&self) -> &SubscribeSpec {
+        match &self.route().source {
+            SourceSpec::Subscribe(spec) => spec,
+            SourceSpec::Poll(_) => unreachable!("a subscribe source is made for subscribe routes only"),
+        }
+    }
+
+    async fn run(&self) {
+        let mut progress = Progress {
+            last_id: self.first_id.clone().unwrap_or_default(),
+            epoch: format!("{:08x}", rand::random::<u32>()),
+            numbered: 0,
+            reopen: REOPEN,
+            backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            seen: false,
+            terminal: false,
+        };
+        while let Next::Again(pause) = self.listen_once(&mut progress).await {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One connection, from request to end.
+    async fn listen_once(&self, progress: &mut Progress) -> Next {
+        let Some(lender) = self.topic.lenders().current() else {
+            // Whoever could lend credentials has left; the next who is admitted may come any moment, while we linger.
+            return Next::Again(REOPEN);
+        };
+        let mut headers: Vec<(HeaderName, HeaderValue)> = vec![
+            (header::ACCEPT, HeaderValue::from_static("text/event-stream")),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        ];
+        if !progress.last_id.is_empty()
+            && let Ok(id) = HeaderValue::from_str(&progress.last_id)
+        {
+            headers.push((HeaderName::from_static("last-event-id"), id));
+        }
+        let counted = self.asker.count(Purpose::Subscribe);
+        let answer = match self.asker.get(&self.target, lender.identity(), &headers, self.spec().timeout).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                debug!(%error, "subscription failed");
+                counted.ended(error.outcome());
+                return self.trouble(progress, Trouble::from(&error));
+            }
+        };
+        let status = answer.status();
+        counted.ended(Outcome::of_status(status));
+        match Decision::of(status) {
+            Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, answer).await,
+            Decision::Yes if !is_event_stream(&answer) => {
+                self.violation(Violation::WrongContentType);
+                self.trouble(progress, Trouble::Answer("wrong_content_type"))
+            }
+            Decision::Yes => {
+                progress.seen = true;
+                self.topic.stream_began();
+                self.read(progress, answer.into_body()).await
+            }
+            Decision::Unchanged | Decision::Trouble => self.trouble(progress, Trouble::Status(status)),
+            Decision::No | Decision::Elsewhere if progress.seen => self.trouble(progress, Trouble::Status(status)),
+            decision => self.refused(progress, &lender, decision, answer).await,
+        }
+    }
+
+    /// Reads a stream to its end.
+    async fn read(&self, progress: &mut Progress, mut body: Incoming) -> Next {
+        let mut decoder = Decoder::new(EVENT_BYTES_MAX);
+        let mut decoded = Vec::new();
+        let clean = loop {
+            let chunk = match body.frame().await {
+                None => break true,
+                Some(Err(error)) => {
+                    debug!(%error, "the app's stream broke");
+                    break false;
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => chunk,
+                    Err(_trailers) => continue,
+                },
+            };
+            let at = Instant::now();
+            let fits = decoder.push(&chunk, &mut decoded).is_ok();
+            for item in decoded.drain(..) {
+                match item {
+                    Decoded::Retry(retry) => progress.reopen = retry.min(REOPEN_MAX),
+                    Decoded::Event(event) => self.publish(progress, event, at),
+                }
+            }
+            decoder.last_event_id().clone_into(&mut progress.last_id);
+            if !fits {
+                self.violation(Violation::TooLarge);
+                return self.trouble(progress, Trouble::Answer("too_large"));
+            }
+        };
+        if clean && progress.terminal {
+            self.topic.end(End { frame: None, reason: CloseReason::Done, finished: true });
+            return Next::Over;
+        }
+        if !clean || decoder.is_mid_event() {
+            self.metrics.route(self.topic.key().route).invalid_state(InvalidStateSide::Upstream);
+        }
+        // Not an outage yet: the clients don't notice unless the next attempt fails.
+        Next::Again(jitter(progress.reopen, 0.1))
+    }
+
+    fn publish(&self, progress: &mut Progress, event: DecodedEvent, at: Instant) {
+        progress.backoff.reset();
+        let found = self.spec().status.detect_event(event.name.as_deref(), &event.data);
+        progress.terminal = found.verdict.is_terminal();
+        if progress.terminal {
+            self.detected.tell(self.topic.key().route, self.route(), &found);
+        }
+        let seen = found.pointer.zip(found.value).map(|(pointer, value)| StatusSeen { pointer, value });
+        if seen.is_some() {
+            self.topic.status_seen(seen);
+        }
+        let id = if event.last_event_id.is_empty() {
+            progress.numbered += 1;
+            Some(format!("{}-{}", progress.epoch, progress.numbered))
+        } else {
+            // Where the app names only some events, an unnamed one keeps the id before it, on our wire too.
+            event.id
+        };
+        let place = id.clone().unwrap_or_else(|| event.last_event_id.clone());
+        let frame = event::encoded(&Event { id, name: event.name, data: event.data });
+        self.topic.event(Some(&place), frame, at);
+    }
+
+    /// 204: the app wants no more of this.
+    async fn over(&self, progress: &Progress, answer: http::Response<Incoming>) -> Next {
+        if progress.seen {
+            self.topic.end(End { frame: None, reason: CloseReason::Done, finished: true });
+        } else {
+            let refusal: Refusal = read_refusal(answer, self.spec().timeout).await;
+            self.topic.refuse(refusal);
+        }
+        Next::Over
+    }
+
+    async fn refused(
+        &self,
+        progress: &Progress,
+        lender: &Lender,
+        decision: Decision,
+        answer: http::Response<Incoming>,
+    ) -> Next {
+        let missing = decision == Decision::Missing;
+        let reason = if missing { CloseReason::Done } else { CloseReason::Denied };
+        let others_remain = self.topic.lenders().deny(lender, reason);
+        self.topic.nudge();
+        if others_remain {
+            return Next::Again(Duration::ZERO);
+        }
+        info!(route = self.route().path.as_str(), status = answer.status().as_u16(), "the app refused a topic");
+        if progress.seen {
+            self.topic.end(End { frame: missing.then(event::gone), reason, finished: false });
+        } else {
+            self.topic.refuse(read_refusal(answer, self.spec().timeout).await);
+        }
+        Next::Over
+    }
+
+    fn trouble(&self, progress: &mut Progress, trouble: Trouble) -> Next {
+        self.topic.trouble(trouble.notice(self.route().errors));
+        Next::Again(progress.backoff.next())
+    }
+
+    fn violation(&self, kind: Violation) {
+        self.metrics.route(self.topic.key().route).violation(kind);
+        let scope = self.topic.key().scope;
+        warn!(
+            route = self.route().path.as_str(),
+            topic = ?scope,
+            kind = kind.as_str(),
+            "the app's answer is no event stream that can be read"
+        );
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("topic", self.topic.key()).finish_non_exhaustive()
+    }
+}
+
+fn is_event_stream(answer: &http::Response<Incoming>) -> bool {
+    let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+    media.trim().eq_ignore_ascii_case("text/event-stream")
+}

@@ -1,0 +1,119 @@
+//! The dashboard's data: what the program knows of itself, as one JSON document.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    connections::Connections,
+    hub::{Hub, Listed},
+    metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Phase, Purpose, RejectReason, RouteId, Violation},
+    readiness::State,
+    route::Route,
+};
+
+/// Topics and streams are listed up to this many, those with most subscribers and the oldest first; counts are of all.
+const LISTED_MAX: usize = 100;
+
+/// Where the data comes from.
+#[derive(Debug)]
+pub struct Stats {
+    /// The routes, in the order of their ids.
+    pub routes: Arc<[Route]>,
+    /// The counts.
+    pub metrics: Arc<Metrics>,
+    /// The topics.
+    pub hub: Arc<Hub>,
+    /// The streams.
+    pub connections: Arc<Connections>,
+    /// When the program began.
+    pub began: Instant,
+}
+
+// === impl Stats ===
+
+impl Stats {
+    /// The document, as of now.
+    pub fn json(&self, state: State) -> Value {
+        let topics = self.hub.list();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": self.began.elapsed().as_secs(),
+            "state": match state { State::Starting => "starting", State::Ready => "ready", State::Draining => "draining" },
+            "routes": (0..self.routes.len()).map(|id| self.route(RouteId(id), &topics)).collect::<Vec<_>>(),
+            "rejected": labels(RejectReason::ALL, |reason| (reason.as_str(), self.metrics.rejected_count(reason))),
+            "upstream_requests": labels(Purpose::ALL, |purpose| {
+                let by_outcome = labels(Outcome::ALL, |outcome| {
+                    (outcome.as_str(), self.metrics.upstream_request_count(purpose, outcome))
+                });
+                (purpose.as_str(), by_outcome)
+            }),
+            "topics": self.topics(topics),
+            "streams": self.streams(),
+        })
+    }
+
+    fn route(&self, id: RouteId, topics: &[Listed]) -> Value {
+        let metrics = self.metrics.route(id);
+        let of_route = || topics.iter().filter(|listed| listed.topic.key().route == id);
+        json!({
+            "route": self.routes[id.0].path.as_str(),
+            "active": metrics.active(),
+            "stale": metrics.stale.get(),
+            "opened": metrics.opened_count(),
+            "closed": labels(CloseReason::ALL, |reason| (reason.as_str(), metrics.closed_count(reason))),
+            "invalid_state_errors": labels(InvalidStateSide::ALL, |side| (side.as_str(), metrics.invalid_state_count(side))),
+            "job_state_violations": labels(Violation::ALL, |kind| (kind.as_str(), metrics.violation_count(kind))),
+            "topics": labels(Phase::ALL, |phase| (phase.as_str(), metrics.topics(phase).get())),
+            "subscribers": of_route().map(|listed| listed.subscribers).sum::<usize>(),
+            "data_age_seconds": metrics.data_age.get(),
+        })
+    }
+
+    fn topics(&self, mut topics: Vec<Listed>) -> Value {
+        topics.sort_by_key(|listed| std::cmp::Reverse(listed.subscribers));
+        let rows = topics.iter().take(LISTED_MAX).map(|listed| {
+            let view = listed.topic.view();
+            let key = listed.topic.key();
+            json!({
+                "route": self.routes[key.route.0].path.as_str(),
+                // A keyed hash: it tells topics apart and leads back to nobody.
+                "topic": listed.topic.short_name(),
+                "phase": view.phase.as_str(),
+                "subscribers": listed.subscribers,
+                "age_seconds": view.checked_at.map(|at| at.elapsed().as_secs_f64()),
+                "pace_seconds": listed.pace.map(|pace| pace.as_secs_f64()),
+                "status_field": view.status.as_ref().map(|status| status.pointer.as_str()),
+                "status": view.status.as_ref().map(|status| status.value.as_str()),
+            })
+        });
+        json!({ "total": topics.len(), "listed": rows.collect::<Vec<_>>() })
+    }
+
+    fn streams(&self) -> Value {
+        let mut streams = self.connections.list();
+        streams.sort_by_key(|stream| stream.opened);
+        let rows = streams.iter().take(LISTED_MAX).map(|stream| {
+            json!({
+                "route": self.routes[stream.route.0].path.as_str(),
+                "address": stream.peer.to_string(),
+                "age_seconds": stream.opened.elapsed().as_secs_f64(),
+                "blocked_seconds": stream.blocked_for.map(|blocked| blocked.as_secs_f64()),
+            })
+        });
+        json!({ "total": streams.len(), "listed": rows.collect::<Vec<_>>() })
+    }
+}
+
+/// An object with one member per value of a label.
+fn labels<L: Copy, V: Into<Value>>(all: &[L], member: impl Fn(L) -> (&'static str, V)) -> Value {
+    Value::Object(
+        all.iter()
+            .map(|label| {
+                let (name, value) = member(*label);
+                (name.to_owned(), value.into())
+            })
+            .collect(),
+    )
+}

@@ -1,0 +1,289 @@
+//! Answers a stream request: takes a seat, finds out whose it is, joins the topic, and opens the body.
+//!
+//! The rule behind the order: an EventSource that gets anything but 200 gives up for good. So our own troubles and the
+//! app's become a 200 that waits or asks the client to come back, and only the app's own decisions (401, 403, 404, a
+//! redirect, 204) become another status.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use rand::Rng;
+use tracing::debug;
+
+pub mod admission;
+pub mod body;
+
+use crate::{
+    connections::{ConnState, Connections, Seat},
+    event::{self, HeartbeatForm},
+    forward::ResponseBody,
+    hub::{Hub, Joined, Order},
+    metrics::{CloseReason, Metrics, RejectReason, Transport},
+    refusal::Refusal,
+    route::{Params, Replay, Route, Share, SourceSpec},
+    router::{self, StreamRequest},
+    scope::{Identity, Lender, Scope, Scopes},
+    topic::{Resumed, Settled, Store, TopicKey},
+};
+use admission::{Admission, Admissions};
+use body::{Pacing, StreamBody, Watching};
+
+/// Until when a client waits for a status before it gets a stream that waits: under the 30 s that the strictest platforms
+/// allow for the first byte.
+const SETTLE_MAX: Duration = Duration::from_secs(25);
+/// A `Last-Event-ID` longer than this is somebody's mischief, and as unknown as any other.
+const LAST_EVENT_ID_MAX: usize = 1024;
+/// When those who were turned away should come back, milliseconds.
+const COME_BACK: std::ops::Range<u64> = 15_000..45_000;
+
+/// Everything a stream request needs.
+#[derive(Debug)]
+pub struct Streams {
+    /// The routes, in the order of their ids.
+    pub routes: Arc<[Route]>,
+    /// Where topics live.
+    pub hub: Arc<Hub>,
+    /// Where seats are.
+    pub connections: Arc<Connections>,
+    /// Whose is whose.
+    pub scopes: Scopes,
+    /// Who may, on `share=authorized` routes.
+    pub admissions: Arc<Admissions>,
+    /// `--heartbeat-form`.
+    pub heartbeat_form: HeartbeatForm,
+    /// Where streams are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The client behind a request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its address, as far as it can be believed.
+    pub ip: IpAddr,
+    /// Its connection.
+    pub conn: Arc<ConnState>,
+}
+
+// === impl Streams ===
+
+impl Streams {
+    /// The answer to a stream request.
+    pub async fn open(&self, wanted: StreamRequest, req: Request<Incoming>, client: Client) -> Response<ResponseBody> {
+        let (head, body) = req.into_parts();
+        // Dropped at once: a stream request has no use for a body, and the connection's buffers hang on it.
+        drop(body);
+        let id = wanted.route;
+        let route = &self.routes[id.0];
+        let Some(target) = target(route, &wanted.params, &head.uri) else {
+            return ResponseBody::plain(StatusCode::URI_TOO_LONG, "the path is too long to be asked for at the app\n");
+        };
+        if head.method == Method::HEAD {
+            return stream_head(ResponseBody::Empty);
+        }
+        let seat = match self.connections.sit(id, client.ip, Transport::Http1, client.conn) {
+            Ok(seat) => seat,
+            Err(reason) => return rejected(&head.headers, reason),
+        };
+        let last_event_id = last_event_id(&head.headers, head.uri.query());
+        let (scope, identity) = match route.share {
+            Share::Public => self.scopes.without_credentials(&head.headers),
+            Share::Credentials | Share::Authorized => self.scopes.with_credentials(&head.headers),
+        };
+        let topic_scope = match route.share {
+            Share::Authorized => self.scopes.without_credentials(&head.headers).0,
+            Share::Public | Share::Credentials => scope,
+        };
+        let key = TopicKey { route: id, target: target.as_str().into(), scope: topic_scope };
+        let wish = Wish { key, scope, identity, last_event_id, accepts: head.headers.get(header::ACCEPT).cloned() };
+        drop(head);
+        self.watch(route, wish, seat).await
+    }
+
+    async fn watch(&self, route: &Route, wish: Wish, mut seat: Seat) -> Response<ResponseBody> {
+        let pacing = Pacing::new(route, self.heartbeat_form);
+        if route.share == Share::Authorized {
+            match self.admissions.ask(&wish.key, wish.scope, &wish.identity).await {
+                Admission::Admitted => {}
+                Admission::Refused(refusal) => {
+                    seat.close(CloseReason::Denied);
+                    return relay(&refusal);
+                }
+                Admission::Trouble(trouble) => {
+                    // It may not have what others have; it gets a stream that waits until the app has spoken about it.
+                    let waiting = Watching::Admission {
+                        ask: Arc::clone(&self.admissions).persist(wish.key.clone(), wish.scope, wish.identity.clone()),
+                        notice: trouble.notice(route.errors),
+                        join: Box::new(self.joining(wish)),
+                    };
+                    return self.stream(waiting, seat, pacing);
+                }
+            }
+        }
+        let joining = self.joining(wish);
+        let mut subscription = match joining.join() {
+            Ok(Joined::Subscribed(subscription)) => subscription,
+            Ok(Joined::Finished) => return finished(seat),
+            Err(_) => {
+                self.metrics.rejected(RejectReason::MaxTopics);
+                seat.close(CloseReason::Error);
+                return turned_away(joining.accepts.as_ref());
+            }
+        };
+        match tokio::time::timeout(SETTLE_MAX, subscription.settled()).await {
+            Ok(Settled::Refused(refusal)) => {
+                seat.close(CloseReason::Denied);
+                relay(&refusal)
+            }
+            Ok(Settled::Open) | Err(_) => match subscription.place(joining.last_event_id.as_deref()) {
+                Resumed::Finished => finished(seat),
+                Resumed::New | Resumed::Here => self.stream(Watching::Topic(subscription), seat, pacing),
+            },
+        }
+    }
+
+    fn stream(&self, watching: Watching, seat: Seat, pacing: Pacing) -> Response<ResponseBody> {
+        let body = StreamBody::new(watching, seat, pacing, Arc::clone(&self.metrics));
+        stream_head(ResponseBody::Boxed(UnsyncBoxBody::new(body)))
+    }
+
+    fn joining(&self, wish: Wish) -> Joining {
+        let Wish { key, scope, identity, last_event_id, accepts } = wish;
+        let route = &self.routes[key.route.0];
+        let store = match &route.source {
+            SourceSpec::Poll(_) => Store::State,
+            SourceSpec::Subscribe(spec) => {
+                Store::Log { latest: spec.replay == Replay::Latest, greeting: spec.greeting }
+            }
+        };
+        Joining {
+            hub: Arc::clone(&self.hub),
+            key,
+            store,
+            linger: route.linger,
+            lender: Lender::new(scope, identity),
+            share: route.share,
+            last_event_id,
+            accepts,
+        }
+    }
+}
+
+/// What a client wants to watch, and who it is.
+#[derive(Debug)]
+struct Wish {
+    key: TopicKey,
+    scope: Scope,
+    identity: Identity,
+    last_event_id: Option<String>,
+    accepts: Option<HeaderValue>,
+}
+
+/// What is needed to join a topic, now or, after an admission that took time, later.
+#[derive(Debug)]
+pub struct Joining {
+    hub: Arc<Hub>,
+    key: TopicKey,
+    store: Store,
+    linger: Duration,
+    lender: Arc<Lender>,
+    share: Share,
+    /// The client's place.
+    pub last_event_id: Option<String>,
+    accepts: Option<HeaderValue>,
+}
+
+// === impl Joining ===
+
+impl Joining {
+    /// Joins the topic.
+    ///
+    /// # Errors
+    /// When that would be one topic too many.
+    pub fn join(&self) -> Result<Joined, crate::hub::TooManyTopics> {
+        // What one client says it saw may set where the app's stream begins only while nobody else depends on it; and an
+        // id of ours would mean nothing to the app.
+        let own = self.last_event_id.as_deref().is_some_and(event::is_own_id);
+        let first_id = (self.share == Share::Credentials && !own).then(|| self.last_event_id.clone()).flatten();
+        let finished_by = self.last_event_id.clone();
+        self.hub.subscribe(Order {
+            key: self.key.clone(),
+            store: self.store,
+            linger: self.linger,
+            lender: Arc::clone(&self.lender),
+            admitted: self.share == Share::Authorized,
+            last_event_id: finished_by,
+            first_id,
+        })
+    }
+}
+
+/// The request to the app that a topic of this route stands for.
+fn target(route: &Route, params: &Params, uri: &http::Uri) -> Option<PathAndQuery> {
+    match &route.source {
+        SourceSpec::Poll(spec) => spec.target.fill(params).ok(),
+        SourceSpec::Subscribe(spec) => match &spec.target {
+            Some(target) => target.fill(params).ok(),
+            None => router::without_last_event_id(uri),
+        },
+    }
+}
+
+/// `Last-Event-ID`, from its header or, for clients that can't set one, from `lastEventId` in the query.
+fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+    let header = headers.get("last-event-id").and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+    let id = match header {
+        Some(id) => id.to_owned(),
+        None => router::last_event_id_in(query?)?,
+    };
+    (!id.is_empty() && id.len() <= LAST_EVENT_ID_MAX && !id.contains(['\r', '\n', '\0'])).then_some(id)
+}
+
+/// The head of every stream.
+fn stream_head(body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// The app's decision, in its own words.
+fn relay(refusal: &Refusal) -> Response<ResponseBody> {
+    debug!(status = refusal.status.as_u16(), "the app's refusal is relayed");
+    let mut response = Response::new(ResponseBody::Text(Some(refusal.body.clone())));
+    *response.status_mut() = refusal.status;
+    *response.headers_mut() = refusal.headers.clone();
+    for cookie in refusal.take_cookies() {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// 204 is the one answer after which an EventSource does not come back.
+fn finished(mut seat: Seat) -> Response<ResponseBody> {
+    seat.close(CloseReason::Done);
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// Over a limit.
+fn rejected(headers: &HeaderMap, reason: RejectReason) -> Response<ResponseBody> {
+    debug!(reason = reason.as_str(), "a stream was turned away");
+    turned_away(headers.get(header::ACCEPT))
+}
+
+/// An EventSource is asked to come back, at a time of its own; anybody else gets the 503 that other clients understand.
+fn turned_away(accept: Option<&HeaderValue>) -> Response<ResponseBody> {
+    let come_back = Duration::from_millis(rand::rng().random_range(COME_BACK));
+    if router::names_event_stream(accept) {
+        return stream_head(ResponseBody::Text(Some(event::retry_line(come_back))));
+    }
+    let mut response = ResponseBody::plain(StatusCode::SERVICE_UNAVAILABLE, "too many streams; try again later\n");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back.as_secs()));
+    response
+}

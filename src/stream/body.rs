@@ -1,0 +1,298 @@
+//! The body of a stream: what the topic delivers, heartbeats in the silence between, and the end in good order.
+//!
+//! It holds a position in the topic and one timer. While earlier bytes still wait for the peer it takes nothing from the
+//! topic, so a reader of state that is slow gets the latest when it is ready, and no more than a frame waits in user space.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http_body::Frame;
+use rand::Rng;
+use tokio::time::{Instant, Sleep};
+
+use super::{Joining, admission::Admission};
+use crate::{
+    backoff::jitter,
+    connections::Seat,
+    event::{self, HeartbeatForm},
+    hub::Joined,
+    metrics::{CloseReason, FrameKind, Metrics, RejectReason, RouteId},
+    route::Route,
+    subscription::Subscription,
+    topic::{Delivery, End},
+    upstream::BoxError,
+};
+
+/// How long a client has to close by itself after the last event.
+const CLOSING: Duration = Duration::from_secs(1);
+/// The `retry:` of the last block, milliseconds: clients that ignore the end come back, but slowly.
+const LONG_RETRY: std::ops::Range<u64> = 30_000..60_000;
+/// `retry:` is spread by this fraction either way, so that clients cut together don't come back together.
+const RETRY_JITTER: f64 = 0.33;
+/// `--max-age` is spread by this fraction either way.
+const MAX_AGE_JITTER: f64 = 0.1;
+
+/// What a stream waits for.
+pub enum Watching {
+    /// The app's word on this client, before it may join a shared topic.
+    Admission {
+        /// Resolves when the app has spoken.
+        ask: BoxFuture<'static, Admission>,
+        /// What the client is told meanwhile.
+        notice: Option<Bytes>,
+        /// How to join then.
+        join: Box<Joining>,
+    },
+    /// A topic.
+    Topic(Subscription),
+}
+
+/// The times of a stream, from its route.
+#[derive(Clone, Debug)]
+pub struct Pacing {
+    heartbeat: Duration,
+    heartbeat_frame: Bytes,
+    retry: Duration,
+    max_age: Option<Duration>,
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Admission { .. } => "Admission",
+            Self::Topic(_) => "Topic",
+        })
+    }
+}
+
+/// A stream's body.
+pub struct StreamBody {
+    stage: Stage,
+    seat: Seat,
+    pacing: Pacing,
+    metrics: Arc<Metrics>,
+    route: RouteId,
+    /// The hint for this connection, until it has gone out in front of the first event.
+    retry: Option<Duration>,
+    /// Nothing has been sent yet.
+    is_silent: bool,
+    heartbeat_at: Instant,
+    /// When it ends by plan, and what that is counted as.
+    ends_at: Option<(Instant, CloseReason)>,
+    timer: Pin<Box<Sleep>>,
+}
+
+enum Stage {
+    Watching(Watching),
+    /// The last event has gone; the client may close.
+    Closing,
+    Over,
+}
+
+/// What the stage has for us now.
+enum Step {
+    Send(Bytes, FrameKind),
+    End,
+    Wait,
+}
+
+// === impl Pacing ===
+
+impl Pacing {
+    /// The times of `route`'s streams.
+    pub fn new(route: &Route, form: HeartbeatForm) -> Self {
+        Self { heartbeat: route.heartbeat, heartbeat_frame: form.frame(), retry: route.retry, max_age: route.max_age }
+    }
+}
+
+// === impl StreamBody ===
+
+impl StreamBody {
+    /// A stream that begins now.
+    pub fn new(watching: Watching, seat: Seat, pacing: Pacing, metrics: Arc<Metrics>) -> Self {
+        let now = Instant::now();
+        let route = seat.route();
+        let ends_at = pacing.max_age.map(|age| (now + jitter(age, MAX_AGE_JITTER), CloseReason::MaxAge));
+        let retry = Some(jitter(pacing.retry, RETRY_JITTER));
+        let heartbeat_at = now + pacing.heartbeat;
+        let timer = Box::pin(tokio::time::sleep_until(heartbeat_at));
+        let stage = Stage::Watching(watching);
+        Self { stage, seat, pacing, metrics, route, retry, is_silent: true, heartbeat_at, ends_at, timer }
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        if let Some(at) = self.seat.drain_at()
+            && self.ends_at.is_none_or(|(ends_at, _)| at < ends_at)
+        {
+            self.ends_at = Some((at, CloseReason::Drain));
+        }
+        if let Some((_, reason)) = self.ends_at.filter(|(at, _)| *at <= now) {
+            return self.end_by_plan(reason);
+        }
+        // Whatever is new can wait until the peer has taken what it was sent; by then there may be something newer.
+        if self.seat.is_blocked(cx) {
+            return Step::Wait;
+        }
+        match self.next(cx) {
+            Step::Wait if self.is_silent => {
+                // The first bytes leave at once: proxies hold back a head that nothing follows.
+                Step::Send(self.pacing.heartbeat_frame.clone(), FrameKind::Heartbeat)
+            }
+            Step::Wait if self.heartbeat_at <= now => {
+                self.metrics.heartbeat_sent(now.duration_since(self.heartbeat_at));
+                Step::Send(self.pacing.heartbeat_frame.clone(), FrameKind::Heartbeat)
+            }
+            step => step,
+        }
+    }
+
+    /// The drain tells the client when to come back. The line stands alone: a client applies it when it reads it, and a
+    /// blank line after it would make some deliver an empty message.
+    fn end_by_plan(&mut self, reason: CloseReason) -> Step {
+        self.ends_at = None;
+        self.seat.close(reason);
+        self.stage = Stage::Over;
+        if reason == CloseReason::Drain {
+            let hint = event::retry_line(jitter(self.pacing.retry, RETRY_JITTER));
+            return Step::Send(hint, FrameKind::Control);
+        }
+        Step::End
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Step {
+        match &mut self.stage {
+            Stage::Watching(Watching::Topic(subscription)) => match subscription.poll_next(cx) {
+                Poll::Ready(delivery) => self.deliver(delivery),
+                Poll::Pending => Step::Wait,
+            },
+            Stage::Watching(Watching::Admission { ask, notice, join }) => {
+                if let Some(notice) = notice.take() {
+                    return Step::Send(notice, FrameKind::Control);
+                }
+                match ask.as_mut().poll(cx) {
+                    Poll::Ready(Admission::Admitted) => {
+                        let joined = join.join();
+                        let last_event_id = join.last_event_id.take();
+                        self.joined(joined.ok(), last_event_id.as_deref(), cx)
+                    }
+                    Poll::Ready(Admission::Refused(_) | Admission::Trouble(_)) => self.end(CloseReason::Denied),
+                    Poll::Pending => Step::Wait,
+                }
+            }
+            Stage::Closing => Step::Wait,
+            Stage::Over => Step::End,
+        }
+    }
+
+    /// Admitted late: the stream is open already, so whatever comes now has to come through it.
+    fn joined(&mut self, joined: Option<Joined>, last_event_id: Option<&str>, cx: &mut Context<'_>) -> Step {
+        match joined {
+            Some(Joined::Subscribed(mut subscription)) => {
+                subscription.place(last_event_id);
+                self.stage = Stage::Watching(Watching::Topic(subscription));
+                self.next(cx)
+            }
+            Some(Joined::Finished) => self.end(CloseReason::Done),
+            None => {
+                self.metrics.rejected(RejectReason::MaxTopics);
+                self.end(CloseReason::Error)
+            }
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) -> Step {
+        match delivery {
+            Delivery::Frame { frame, kind, at } => {
+                if kind == FrameKind::Event {
+                    self.metrics.route(self.route).delivered(at.elapsed());
+                }
+                let frame = match self.retry.take() {
+                    Some(retry) => in_one_block(retry, &frame),
+                    None => frame,
+                };
+                Step::Send(frame, kind)
+            }
+            Delivery::Lagged => self.end(CloseReason::Slow),
+            Delivery::End(End { frame, reason, .. }) if frame.is_some() || reason == CloseReason::Done => {
+                let retry = Duration::from_millis(rand::rng().random_range(LONG_RETRY));
+                self.stage = Stage::Closing;
+                self.seat.close(reason);
+                self.ends_at = Some((Instant::now() + CLOSING, reason));
+                let last = match frame {
+                    Some(frame) => in_one_block(retry, &frame),
+                    None => event::retry_line(retry),
+                };
+                Step::Send(last, FrameKind::Control)
+            }
+            Delivery::End(End { reason, .. }) => self.end(reason),
+        }
+    }
+
+    fn end(&mut self, reason: CloseReason) -> Step {
+        self.seat.close(reason);
+        self.stage = Stage::Over;
+        Step::End
+    }
+
+    /// Wakes the task at the next thing that is due.
+    fn arm(&mut self, cx: &mut Context<'_>, blocked: bool) -> Poll<()> {
+        let heartbeat = (!blocked && !matches!(self.stage, Stage::Closing)).then_some(self.heartbeat_at);
+        let next = heartbeat.into_iter().chain(self.ends_at.map(|(at, _)| at)).min();
+        let Some(next) = next else { return Poll::Pending };
+        if self.timer.deadline() != next {
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx)
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        // Before anything is looked at, so that nothing is missed in between.
+        this.seat.register(cx.waker());
+        loop {
+            let now = Instant::now();
+            match this.step(cx, now) {
+                Step::Send(bytes, kind) => {
+                    this.metrics.route(this.route).frame_sent(kind, bytes.len());
+                    this.is_silent = false;
+                    this.heartbeat_at = now + this.pacing.heartbeat;
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                Step::End => return Poll::Ready(None),
+                Step::Wait => {
+                    let blocked = this.seat.is_blocked(cx);
+                    if this.arm(cx, blocked).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for StreamBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamBody").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+/// `retry:` in front of an event, in its block: a block of its own makes some clients deliver an empty message.
+fn in_one_block(retry: Duration, frame: &Bytes) -> Bytes {
+    let line = event::retry_line(retry);
+    let mut block = BytesMut::with_capacity(line.len() + frame.len());
+    block.extend_from_slice(&line);
+    block.extend_from_slice(frame);
+    block.freeze()
+}

@@ -1,0 +1,612 @@
+//! One live thing to watch: the latest state or the recent events of one source, and the subscribers that wait for more.
+//!
+//! A topic knows no HTTP. Its source writes through it (`snapshot`, `event`, `trouble`, `end` …), its subscribers read
+//! through a [`Cursor`]: a position, not a queue, so a slow reader costs a number. What a reader gets depends on the
+//! [`Store`]: of *state* the latest, of a *log* every event in order, once, or [`Delivery::Lagged`].
+//!
+//! Life of a topic, as its subscribers see it:
+//!
+//! ```text
+//! starting ──snapshot/event──▶ live ◀──▶ degraded     (the app is in trouble; streams stay)
+//!     │                          │          │
+//!     ├──trouble──▶ degraded     └──end─────┴──▶ ended ──unsettle + snapshot──▶ live   (a retried job)
+//!     └──refuse──▶ dead: the hub makes a new topic for the next subscriber
+//! ```
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::time::Instant;
+
+use crate::{
+    event,
+    metrics::{CloseReason, FrameKind, Metrics, Phase, RouteId},
+    refusal::Refusal,
+    scope::{Lenders, Scope},
+};
+
+/// Events that a log keeps for those who come back with a `Last-Event-ID`.
+pub const REPLAY_EVENTS_MAX: usize = 1024;
+/// Bytes of events that a log keeps, beside the newest one: with the default 10,000 topics at most 2.5 GiB, and in
+/// practice, with events of some hundred bytes, the count above is reached first.
+pub const REPLAY_BYTES_MAX: usize = 256 * 1024;
+
+/// What makes two requests watch the same thing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicKey {
+    /// The route.
+    pub route: RouteId,
+    /// The route's target with its parameters filled in: path and query at the app.
+    pub target: Box<str>,
+    /// Whose it is.
+    pub scope: Scope,
+}
+
+/// How a topic keeps what its source publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Only the latest matters: a polled status.
+    State,
+    /// Every event matters: a stream of the app.
+    Log {
+        /// Newcomers get the last event.
+        latest: bool,
+        /// So many first events of the app's stream are given to every newcomer.
+        greeting: usize,
+    },
+}
+
+/// One live topic.
+#[derive(Debug)]
+pub struct Topic {
+    key: TopicKey,
+    store: Store,
+    metrics: Arc<Metrics>,
+    lenders: Lenders,
+    /// Written by the source, read by every subscriber; no lock is taken while it is held, and nobody is woken under it.
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Everything that is delivered takes the next number, so that one number is a reader's whole position.
+    last_seq: u64,
+    entries: VecDeque<Entry>,
+    entries_bytes: usize,
+    /// The number of the last entry that fell out of the window.
+    dropped_seq: u64,
+    greeting: Vec<Entry>,
+    /// The source's stream began anew: the next event starts a new greeting.
+    greeting_is_old: bool,
+    /// The note of the outage that is going on, if subscribers are told.
+    notice: Option<Entry>,
+    end: Option<(u64, End)>,
+    refusal: Option<Arc<Refusal>>,
+    phase: PhaseGauge,
+    /// The app has spoken, or is known to be in trouble, since the last subscriber who needed to know came.
+    settled: bool,
+    checked_at: Option<Instant>,
+    status: Option<StatusSeen>,
+    waiting: Slab<Waker>,
+    /// Grows with every wake-up, which empties `waiting`: a key from before it is void.
+    wakes: u64,
+}
+
+/// Something published, with its place in the order.
+#[derive(Clone, Debug)]
+struct Entry {
+    seq: u64,
+    id: Option<Box<str>>,
+    frame: Bytes,
+    at: Instant,
+}
+
+/// How a topic ended.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The last event, if there is one to tell: `done` or `gone`.
+    pub frame: Option<Bytes>,
+    /// What the streams' ends are counted as.
+    pub reason: CloseReason,
+    /// The job came to its own end: whoever has seen the last event needs nothing more (204).
+    pub finished: bool,
+}
+
+/// The status field that was found, for people: the pointer and the value as the app wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSeen {
+    /// JSON pointer.
+    pub pointer: String,
+    /// The value, shortened.
+    pub value: String,
+}
+
+/// A reader's place in a topic.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    seq: u64,
+    /// The next greeting to deliver, and where greetings end for this reader.
+    greeting: (usize, usize),
+    /// Entries up to here are delivered as a replay.
+    replay_until: u64,
+    /// Where its waker stands, and the count of wakes that keeps it valid.
+    waiter: Option<(u64, usize)>,
+}
+
+/// What a reader gets next.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// A frame to send.
+    Frame {
+        /// The encoded event, shared by all readers.
+        frame: Bytes,
+        /// What it is counted as.
+        kind: FrameKind,
+        /// When the app's answer was read.
+        at: Instant,
+    },
+    /// The topic is over.
+    End(End),
+    /// The reader fell out of the replay window.
+    Lagged,
+}
+
+/// Where a newcomer stands, once the app has spoken.
+#[derive(Debug)]
+pub enum Settled {
+    /// Open the stream.
+    Open,
+    /// The app decided against it, and its words go to the client.
+    Refused(Arc<Refusal>),
+}
+
+/// How a reader that came with a `Last-Event-ID` was placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// It has nothing of this topic; it gets what newcomers get.
+    New,
+    /// It goes on where it stopped.
+    Here,
+    /// It has the end already, and needs nothing more.
+    Finished,
+}
+
+/// What the admin side shows of a topic.
+#[derive(Clone, Debug)]
+pub struct TopicView {
+    /// The phase.
+    pub phase: Phase,
+    /// Time since the app last confirmed the data.
+    pub checked_at: Option<Instant>,
+    /// The status field found.
+    pub status: Option<StatusSeen>,
+}
+
+// === impl Topic ===
+
+impl Topic {
+    /// A topic about which nothing is known yet.
+    pub fn new(key: TopicKey, store: Store, lenders: Lenders, metrics: Arc<Metrics>) -> Arc<Self> {
+        let phase = PhaseGauge::new(Arc::clone(&metrics), key.route);
+        let inner = Inner {
+            last_seq: 0,
+            entries: VecDeque::new(),
+            entries_bytes: 0,
+            dropped_seq: 0,
+            greeting: Vec::new(),
+            greeting_is_old: false,
+            notice: None,
+            end: None,
+            refusal: None,
+            phase,
+            settled: false,
+            checked_at: None,
+            status: None,
+            waiting: Slab::new(),
+            wakes: 0,
+        };
+        Arc::new(Self { key, store, metrics, lenders, inner: Mutex::new(inner) })
+    }
+
+    /// What makes it this topic.
+    pub fn key(&self) -> &TopicKey {
+        &self.key
+    }
+
+    /// A short keyed hash that names it on the admin side without telling whose it is or what it is about.
+    pub fn short_name(&self) -> String {
+        self.key.scope.name(&self.key.target)
+    }
+
+    /// How it keeps what is published.
+    pub fn store(&self) -> Store {
+        self.store
+    }
+
+    /// Whose credentials its source may use.
+    pub fn lenders(&self) -> &Lenders {
+        &self.lenders
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code panics under this lock")
+    }
+
+    // --- written by the source ---
+
+    /// The job's latest status, and its end if this is the last. The same id again only confirms it. True when
+    /// subscribers get something new.
+    pub fn snapshot(&self, id: &str, frame: Bytes, at: Instant, end: Option<End>) -> bool {
+        let mut inner = self.lock();
+        inner.recovered(at);
+        let known = inner.entries.back().is_some_and(|entry| entry.id.as_deref() == Some(id));
+        if !known {
+            let seq = inner.next_seq();
+            // State, not a log: only the newest is kept, so a reader that was away gets the latest.
+            inner.entries.clear();
+            inner.entries.push_back(Entry { seq, id: Some(id.into()), frame, at });
+            self.metrics.route(self.key.route).events_published.inc();
+            inner.end = None;
+        }
+        match end {
+            // The same end again keeps its place: whoever got it is not told twice.
+            Some(end) if inner.end.is_none() => {
+                let seq = inner.next_seq();
+                inner.end = Some((seq, end));
+            }
+            Some(_) => {}
+            None => inner.end = None,
+        }
+        if inner.end.is_some() {
+            inner.phase.set(Phase::Ended);
+        }
+        inner.wake();
+        !known
+    }
+
+    /// One event of the app's stream, with the id it carries on our wire.
+    pub fn event(&self, id: Option<&str>, frame: Bytes, at: Instant) {
+        let mut inner = self.lock();
+        inner.recovered(at);
+        let seq = inner.next_seq();
+        let entry = Entry { seq, id: id.map(Into::into), frame, at };
+        if let Store::Log { greeting, .. } = self.store {
+            inner.greet(&entry, greeting);
+        }
+        inner.entries_bytes += entry.frame.len();
+        inner.entries.push_back(entry);
+        inner.trim();
+        self.metrics.route(self.key.route).events_published.inc();
+        inner.wake();
+    }
+
+    /// The app answered as expected, with nothing new.
+    pub fn confirm(&self) {
+        let mut inner = self.lock();
+        inner.recovered(Instant::now());
+        inner.wake();
+    }
+
+    /// The app answered that a job which is over still is.
+    pub fn confirm_ended(&self) {
+        let mut inner = self.lock();
+        inner.settled = true;
+        inner.checked_at = Some(Instant::now());
+        inner.wake();
+    }
+
+    /// A new stream of the app begins; its first events are a new greeting.
+    pub fn stream_began(&self) {
+        let mut inner = self.lock();
+        inner.greeting_is_old = true;
+        inner.recovered(Instant::now());
+        inner.wake();
+    }
+
+    /// The app is in trouble. Streams stay open, and are told once per outage if there is a `notice`.
+    pub fn trouble(&self, notice: Option<Bytes>) {
+        let mut inner = self.lock();
+        inner.settled = true;
+        // A job that is over stays so: whoever comes back to it gets its end as it was.
+        if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
+            inner.phase.set(Phase::Degraded);
+            let seq = inner.next_seq();
+            inner.notice = notice.map(|frame| Entry { seq, id: None, frame, at: Instant::now() });
+        }
+        inner.wake();
+    }
+
+    /// The app decided against whoever asks. Nobody gets data from this topic any more.
+    pub fn refuse(&self, refusal: Refusal) {
+        let mut inner = self.lock();
+        inner.refusal = Some(Arc::new(refusal));
+        inner.settled = true;
+        inner.phase.set(Phase::Ended);
+        inner.wake();
+    }
+
+    /// It is over; subscribers get what is left and then `end`.
+    pub fn end(&self, end: End) {
+        let mut inner = self.lock();
+        inner.settled = true;
+        inner.notice = None;
+        inner.phase.set(Phase::Ended);
+        inner.checked_at = Some(Instant::now());
+        let seq = inner.next_seq();
+        inner.end = Some((seq, end));
+        inner.wake();
+    }
+
+    /// The job is over, by another sign than its status: subscribers are told `done` with the latest status.
+    pub fn finish(&self) {
+        let frame = self.lock().entries.back().map(|entry| event::done(&entry.frame));
+        self.end(End { frame, reason: CloseReason::Done, finished: true });
+    }
+
+    /// What is known is too old for a newcomer: the source asks again, and newcomers wait for it.
+    pub fn unsettle(&self) {
+        self.lock().settled = false;
+    }
+
+    /// Remembers the status field found, for people.
+    pub fn status_seen(&self, status: Option<StatusSeen>) {
+        self.lock().status = status;
+    }
+
+    /// Wakes all subscribers to look at what else concerns them: a lender was denied.
+    pub fn nudge(&self) {
+        self.lock().wake();
+    }
+
+    // --- asked by the hub and the source ---
+
+    /// Over, or refused: no event will come unless the source asks again.
+    pub fn is_ended(&self) -> bool {
+        self.lock().phase.current() == Phase::Ended
+    }
+
+    /// Nothing can come of it any more: the next subscriber needs a new topic.
+    pub fn is_dead(&self) -> bool {
+        let inner = self.lock();
+        inner.is_spent() || (inner.end.is_some() && matches!(self.store, Store::Log { .. }))
+    }
+
+    /// Refused, gone or denied: not even worth keeping for those who come back to it.
+    pub fn is_spent(&self) -> bool {
+        self.lock().is_spent()
+    }
+
+    /// The id a client that has seen everything would come back with, once the topic is over by itself.
+    pub fn is_finished_by(&self, last_event_id: &str) -> bool {
+        let inner = self.lock();
+        matches!(&inner.end, Some((_, end)) if end.finished)
+            && inner.entries.back().is_some_and(|entry| entry.id.as_deref() == Some(last_event_id))
+    }
+
+    /// When the app last confirmed what is known.
+    pub fn checked_at(&self) -> Option<Instant> {
+        self.lock().checked_at
+    }
+
+    /// What the admin side shows.
+    pub fn view(&self) -> TopicView {
+        let inner = self.lock();
+        TopicView { phase: inner.phase.current(), checked_at: inner.checked_at, status: inner.status.clone() }
+    }
+
+    // --- read by subscribers ---
+
+    /// Ready when the app has spoken, or is known to be in trouble.
+    pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
+        let mut inner = self.lock();
+        if !inner.settled {
+            inner.wait(cx, cursor);
+            return Poll::Pending;
+        }
+        Poll::Ready(match &inner.refusal {
+            Some(refusal) => Settled::Refused(Arc::clone(refusal)),
+            None => Settled::Open,
+        })
+    }
+
+    /// Places a newcomer. An id that is not known here is no error: it is a newcomer like any other.
+    pub fn place(&self, cursor: &mut Cursor, last_event_id: Option<&str>) -> Resumed {
+        let inner = self.lock();
+        let known = last_event_id.filter(|id| !id.is_empty()).and_then(|id| {
+            // Several events may carry one id, when the app names only some: the reader has seen the last of them.
+            inner.entries.iter().rev().find(|entry| entry.id.as_deref() == Some(id))
+        });
+        if let Some(seen) = known {
+            let is_last = inner.entries.back().is_some_and(|last| last.seq == seen.seq);
+            cursor.seq = seen.seq;
+            cursor.replay_until = inner.last_seq;
+            let over = matches!(&inner.end, Some((_, end)) if end.finished);
+            return if is_last && over { Resumed::Finished } else { Resumed::Here };
+        }
+        if let Store::Log { latest, .. } = self.store {
+            cursor.greeting = (0, inner.greeting.len());
+            let newest = inner.entries.back().map_or(0, |entry| entry.seq);
+            let greeted = inner.greeting.last().map_or(0, |entry| entry.seq);
+            // One before the newest event, if that is wanted and is not a greeting already.
+            cursor.seq = if latest && newest > greeted { newest - 1 } else { newest };
+            cursor.replay_until = newest;
+        }
+        Resumed::New
+    }
+
+    /// The next thing for a reader, or its waker is kept until there is one.
+    pub fn poll_next(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Delivery> {
+        let mut inner = self.lock();
+        if inner.refusal.is_some() {
+            return Poll::Ready(Delivery::End(End { frame: None, reason: CloseReason::Denied, finished: false }));
+        }
+        match inner.next_for(cursor, self.store) {
+            Some(delivery) => Poll::Ready(delivery),
+            None => {
+                inner.wait(cx, cursor);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// A reader leaves: its waker goes.
+    pub fn forget(&self, cursor: &mut Cursor) {
+        self.lock().forget(cursor);
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn is_spent(&self) -> bool {
+        self.refusal.is_some() || matches!(&self.end, Some((_, end)) if !end.finished)
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    /// The app answered: an outage, if there was one, is over, and its note with it.
+    fn recovered(&mut self, at: Instant) {
+        self.settled = true;
+        self.notice = None;
+        self.checked_at = Some(at);
+        self.phase.set(Phase::Live);
+    }
+
+    fn greet(&mut self, entry: &Entry, greeting: usize) {
+        if std::mem::take(&mut self.greeting_is_old) {
+            self.greeting.clear();
+        }
+        // The greeting is bounded in bytes like the window, or a few huge first events would stay for ever.
+        let bytes: usize = self.greeting.iter().map(|entry| entry.frame.len()).sum();
+        if self.greeting.len() < greeting && bytes + entry.frame.len() <= REPLAY_BYTES_MAX {
+            self.greeting.push(entry.clone());
+        }
+    }
+
+    /// Keeps the window within its bounds, but always the newest event.
+    fn trim(&mut self) {
+        while self.entries.len() > 1
+            && (self.entries.len() > REPLAY_EVENTS_MAX || self.entries_bytes > REPLAY_BYTES_MAX)
+        {
+            let Some(oldest) = self.entries.pop_front() else { return };
+            self.entries_bytes -= oldest.frame.len();
+            self.dropped_seq = oldest.seq;
+        }
+    }
+
+    fn next_for(&self, cursor: &mut Cursor, store: Store) -> Option<Delivery> {
+        let (next, end) = cursor.greeting;
+        if next < end {
+            cursor.greeting.0 += 1;
+            // The greeting may have begun anew, and be shorter, since this reader came; then it misses nothing by it.
+            if let Some(entry) = self.greeting.get(next).filter(|entry| entry.seq <= cursor.replay_until) {
+                return Some(entry.delivery(FrameKind::Replay));
+            }
+            cursor.greeting.0 = end;
+        }
+        if matches!(store, Store::Log { .. }) && cursor.seq < self.dropped_seq {
+            return Some(Delivery::Lagged);
+        }
+        let first = self.entries.partition_point(|entry| entry.seq <= cursor.seq);
+        let entry = self.entries.get(first);
+        let notice = self.notice.as_ref().filter(|notice| notice.seq > cursor.seq);
+        let end = self.end.as_ref().filter(|(seq, _)| *seq > cursor.seq);
+
+        // Three kinds of news, delivered in the order in which they happened.
+        let entry_seq = entry.map_or(u64::MAX, |entry| entry.seq);
+        let notice_seq = notice.map_or(u64::MAX, |notice| notice.seq);
+        let end_seq = end.map_or(u64::MAX, |(seq, _)| *seq);
+        let delivery = if entry_seq < notice_seq.min(end_seq) {
+            let kind = match store {
+                Store::Log { .. } if entry_seq <= cursor.replay_until => FrameKind::Replay,
+                _ => FrameKind::Event,
+            };
+            entry.map(|entry| entry.delivery(kind))
+        } else if notice_seq < end_seq {
+            notice.map(|notice| notice.delivery(FrameKind::Control))
+        } else {
+            end.map(|(_, end)| Delivery::End(end.clone()))
+        }?;
+        cursor.seq = entry_seq.min(notice_seq).min(end_seq);
+        Some(delivery)
+    }
+
+    fn wait(&mut self, cx: &Context<'_>, cursor: &mut Cursor) {
+        if let Some((wakes, key)) = cursor.waiter
+            && wakes == self.wakes
+            && let Some(waker) = self.waiting.get_mut(key)
+        {
+            waker.clone_from(cx.waker());
+            return;
+        }
+        cursor.waiter = Some((self.wakes, self.waiting.insert(cx.waker().clone())));
+    }
+
+    fn forget(&mut self, cursor: &mut Cursor) {
+        if let Some((wakes, key)) = cursor.waiter.take()
+            && wakes == self.wakes
+        {
+            self.waiting.try_remove(key);
+        }
+    }
+
+    fn wake(&mut self) {
+        self.wakes += 1;
+        // A waker only marks a task as ready: none runs the subscriber here, under the lock.
+        for waker in self.waiting.drain() {
+            waker.wake();
+        }
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn delivery(&self, kind: FrameKind) -> Delivery {
+        Delivery::Frame { frame: self.frame.clone(), kind, at: self.at }
+    }
+}
+
+/// A topic's place in the gauge of phases; leaves it when dropped.
+#[derive(Debug)]
+struct PhaseGauge {
+    metrics: Arc<Metrics>,
+    route: RouteId,
+    phase: Phase,
+}
+
+// === impl PhaseGauge ===
+
+impl PhaseGauge {
+    fn new(metrics: Arc<Metrics>, route: RouteId) -> Self {
+        metrics.route(route).topics(Phase::Starting).inc();
+        Self { metrics, route, phase: Phase::Starting }
+    }
+
+    fn current(&self) -> Phase {
+        self.phase
+    }
+
+    fn set(&mut self, phase: Phase) {
+        if phase != self.phase {
+            let route = self.metrics.route(self.route);
+            route.topics(self.phase).dec();
+            route.topics(phase).inc();
+            self.phase = phase;
+        }
+    }
+}
+
+impl Drop for PhaseGauge {
+    fn drop(&mut self) {
+        self.metrics.route(self.route).topics(self.phase).dec();
+    }
+}
