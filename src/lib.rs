@@ -1,2 +1,3 @@
 pub mod metrics;
+pub mod upstream;
 pub mod wire;
