@@ -1,3 +1,4 @@
+pub mod forward;
 pub mod metrics;
 pub mod upstream;
 pub mod wire;
