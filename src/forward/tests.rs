@@ -125,3 +125,21 @@ fn lines<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
 fn status(head: &str) -> &str {
     head.lines().next().unwrap_or_default()
 }
+
+/// hyper keeps room for the service's future from the first byte to the last of every connection. This one is to be
+/// boxed by whoever calls it, and what is boxed is paid per request in flight.
+#[tokio::test]
+async fn a_request_in_flight_stays_small() {
+    let forwarder = Forwarder::new(
+        upstream("127.0.0.1:1".parse().unwrap()),
+        Arc::new(Metrics::register(&Registry::new(), &[]).unwrap()),
+    );
+    fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    let bytes = size(|request: Request<Incoming>, context: &'static ForwardContext| {
+        let forwarder: &'static Forwarder = Box::leak(Box::new(forwarder.clone()));
+        forwarder.forward(request, context)
+    });
+    assert!(bytes <= 3 * 1024, "{bytes}");
+}

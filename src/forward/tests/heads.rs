@@ -233,3 +233,72 @@ async fn a_flood_of_hints_is_bounded_and_stays_in_front() {
     let rest = text.strip_prefix(&hint.repeat(hints)).unwrap();
     assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with("\r\n\r\nok"), "{rest}");
 }
+
+/// An app that answers every request with hints and its target in two chunks.
+async fn chatty(mut stream: TcpStream) {
+    stream.set_nodelay(true).unwrap();
+    loop {
+        let head = read_head(&mut stream).await;
+        let Some(target) = head.split(' ').nth(1) else { return };
+        let hints = target.len() % 3;
+        let mut answer = "HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n".repeat(hints);
+        answer += "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        answer += &format!("{:x}\r\n{target}\r\n", target.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(b"1\r\n!\r\n0\r\n\r\n").await.unwrap();
+    }
+}
+
+/// With the two connections' tasks on different threads, every wake-up that could be lost has its chance to be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_pipelined_requests_with_hints_are_answered_in_order() {
+    const REQUESTS: usize = 300;
+    let rig = Arc::new(Rig::new().await);
+    let app = tokio::spawn({
+        let rig = Arc::clone(&rig);
+        async move {
+            loop {
+                let (stream, _) = rig.app.accept().await.unwrap();
+                tokio::spawn(chatty(stream));
+            }
+        }
+    });
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            let rig = Arc::clone(&rig);
+            tokio::spawn(async move {
+                let target = |i: usize| format!("/{client}/{}", "x".repeat(i % 7));
+                let text: String =
+                    (0..REQUESTS).map(|i| format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", target(i))).collect();
+                let (mut reader, mut writer) = rig.connect().await.into_split();
+                let writing = tokio::spawn(async move {
+                    writer.write_all(text.as_bytes()).await.unwrap();
+                    writer
+                });
+                let mut reader = tokio::io::BufReader::new(&mut reader);
+                for i in 0..REQUESTS {
+                    let mut body = String::new();
+                    let mut hints = 0;
+                    while !body.ends_with("0\r\n\r\n") {
+                        let mut line = String::new();
+                        within(tokio::io::AsyncBufReadExt::read_line(&mut reader, &mut line)).await.unwrap();
+                        assert!(!line.is_empty(), "cut in answer {i}");
+                        hints += usize::from(line.contains("103 Early Hints"));
+                        body += &line;
+                    }
+                    let target = target(i);
+                    assert_eq!(hints, target.len() % 3, "{body}");
+                    let chunks = format!("\r\n\r\n{:x}\r\n{target}\r\n1\r\n!\r\n0\r\n\r\n", target.len());
+                    assert!(body.ends_with(&chunks), "{body}");
+                }
+                drop(writing.await.unwrap());
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    app.abort();
+    assert_eq!(rig.count(Outcome::Ok), 8 * REQUESTS as u64);
+}
