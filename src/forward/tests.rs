@@ -81,21 +81,24 @@ async fn serve(listener: TcpListener, forwarder: Forwarder, tasks: TaskTracker, 
         stream.set_nodelay(true).unwrap();
         let wire = Wire::new(stream);
         let context = ForwardContext { peer, wire: wire.state(), tasks: tasks.clone(), shutdown: shutdown.clone() };
-        let forwarder = forwarder.clone();
-        let service = service_fn(move |request| {
-            let (forwarder, context) = (forwarder.clone(), context.clone());
-            async move {
-                Ok::<_, Infallible>(match admit(&request, &context.wire) {
-                    Ok(()) => forwarder.forward(request, &context).await,
-                    Err(disagreement) => refuse(disagreement),
-                })
-            }
-        });
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).max_buf_size(64 * 1024);
-        let connection = builder.serve_connection(TokioIo::new(wire), service).with_upgrades();
-        tokio::spawn(async move { drop(connection.await) });
+        tokio::spawn(serve_connection(wire, forwarder.clone(), context));
     }
+}
+
+async fn serve_connection(wire: Wire, forwarder: Forwarder, context: ForwardContext) {
+    let service = service_fn(move |request| {
+        let (forwarder, context) = (forwarder.clone(), context.clone());
+        async move {
+            Ok::<_, Infallible>(match admit(&request, &context.wire) {
+                Ok(()) => forwarder.forward(request, &context).await,
+                Err(disagreement) => refuse(disagreement),
+            })
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).max_buf_size(64 * 1024);
+    // How it ended is the client's to see.
+    let _ = builder.serve_connection(TokioIo::new(wire), service).with_upgrades().await;
 }
 
 /// Reads the end of a stream; `Err` when it ends in a reset.

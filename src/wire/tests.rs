@@ -123,8 +123,10 @@ async fn an_early_head_goes_out_with_a_flush_and_never_inside_other_bytes() {
     let stale = turn.turn();
     drop(turn);
     state.offer_early(stale, b"too late;");
+    within(wire.flush()).await.unwrap();
     let next = state.early_turn();
     state.offer_early(stale, b"of another request;");
+    within(wire.flush()).await.unwrap();
     drop(next);
     within(wire.write_all(b"answer")).await.unwrap();
     within(wire.flush()).await.unwrap();

@@ -128,6 +128,41 @@ async fn an_answer_that_the_app_cuts_is_cut_for_the_client() {
     assert!(text.contains("\r\n3\r\nabc\r\n") && text.ends_with("de\r\n"), "what came before the cut is lost: {text}");
 }
 
+/// hyper drops what it buffers when the body fails. With small sockets, that is most of this answer.
+#[tokio::test]
+async fn what_the_app_sent_before_it_cut_its_answer_reaches_a_slow_client() {
+    const SENT: usize = 50_000;
+    let (app, address) = listen().await;
+    let (listener, public) = listen().await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    let mut client = within(socket.connect(public)).await.unwrap();
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    socket2::SockRef::from(&stream).set_send_buffer_size(2048).unwrap();
+    let wire = Wire::new(stream);
+    let state = wire.state();
+    let metrics = Arc::new(Metrics::register(&Registry::new(), &[]).unwrap());
+    let forwarder = Forwarder::new(upstream(address), Arc::clone(&metrics));
+    let context =
+        ForwardContext { peer, wire: wire.state(), tasks: TaskTracker::new(), shutdown: CancellationToken::new() };
+    tokio::spawn(serve_connection(wire, forwarder, context));
+
+    let (mut stream, _) = within(app.accept()).await.unwrap();
+    within(read_head(&mut stream)).await;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await.unwrap();
+    stream.write_all(&[b'x'; SENT]).await.unwrap();
+    drop(stream);
+    within(async {
+        while !state.is_blocked() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let text = read_rest(&mut client).await.unwrap();
+    assert_eq!(text.split_once("\r\n\r\n").unwrap().1.len(), SENT);
+}
+
 /// Its body ends with the connection, so only a reset can tell it that there should have been more.
 #[tokio::test]
 async fn an_answer_that_the_app_cuts_is_a_reset_for_an_http_1_0_client() {

@@ -67,6 +67,7 @@ async fn answers_without_a_body_keep_their_length() {
         ("HEAD", "200 OK\r\nContent-Length: 1234", &["1234"][..]),
         ("HEAD", "200 OK\r\nContent-Length: 0", &["0"]),
         ("HEAD", "200 OK\r\nTransfer-Encoding: chunked", &[]),
+        ("HEAD", "200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5", &[]),
         ("HEAD", "304 Not Modified\r\nContent-Length: 7", &["7"]),
         ("GET", "304 Not Modified\r\nContent-Length: 1234", &["1234"]),
         ("GET", "304 Not Modified\r\nETag: \"a\"", &[]),
@@ -85,6 +86,20 @@ async fn answers_without_a_body_keep_their_length() {
         app.write_all(OK).await.unwrap();
         assert_eq!(status(&within(read_head(&mut client)).await), "HTTP/1.1 200 OK", "{method} {answer}");
     }
+}
+
+/// RFC 9112, section 6.3: the length is not to be believed, and not to be passed on.
+#[tokio::test]
+async fn an_answer_with_two_opinions_of_its_length_is_passed_on_with_one() {
+    let rig = Rig::new().await;
+    let mut client = rig.client("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let (mut app, _) = rig.accept().await;
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    app.write_all(format!("{head}3\r\nabc\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+    let head = within(read_head(&mut client)).await;
+    assert!(lines(&head, "content-length").is_empty(), "{head}");
+    assert_eq!(lines(&head, "transfer-encoding"), ["chunked"]);
+    assert_eq!(read_rest(&mut client).await.unwrap(), "3\r\nabc\r\n0\r\n\r\n");
 }
 
 #[tokio::test]
