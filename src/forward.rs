@@ -84,8 +84,8 @@ impl Forwarder {
         Self { upstream, metrics }
     }
 
-    /// Sends `request`, which [`admit`] has let pass, to the app and returns its answer: the headers cleaned, the body
-    /// streaming. Without an answer it is 502 or 504 with a line of text.
+    /// Sends `request`, which [`admit()`] has let pass, to the app and returns its answer: the headers cleaned, the
+    /// body streaming. Without an answer it is 502 or 504 with a line of text.
     ///
     /// To be awaited in the service of the connection `context.wire` belongs to: informational answers are sent by the
     /// flush that ends hyper's poll of it.

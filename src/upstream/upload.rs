@@ -39,7 +39,8 @@ pub(crate) enum RequestBody {
     },
 }
 
-/// How far an upload is. Written by the body in the app connection's task, but for [`Upload::abort`].
+/// How far an upload is. Written by the body in the app connection's task, but for the abort, which is the drop of
+/// [`SentUpload`].
 #[derive(Debug, Default)]
 pub(crate) struct Upload {
     phase: AtomicU8,

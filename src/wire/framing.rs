@@ -2,8 +2,8 @@
 //! itself.
 //!
 //! This is needed beside hyper's own parser, because some facts do not survive it: it drops `Content-Length` in silence
-//! when `Transfer-Encoding` is there too, and it takes bare line feeds. A proxy that forwards such a request chooses one
-//! reading where the next server may choose the other, which is how requests are smuggled (RFC 9112, section 11.2).
+//! when `Transfer-Encoding` is there too, and it takes bare line feeds. A proxy that forwards such a request chooses
+//! one reading where the next server may choose the other, which is how requests are smuggled (RFC 9112, section 11.2).
 //!
 //! The observer is never more lenient than hyper. Where it is stricter, it stops and refuses the next request instead
 //! of guessing where that one begins.
