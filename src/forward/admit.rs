@@ -1,0 +1,122 @@
+//! Which requests are served at all: those that leave no doubt about their length, their host and their target.
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::Authority};
+
+use super::body::ResponseBody;
+use crate::wire::{Disagreement, WireState};
+
+/// Looks at the request that hyper has just called the service with, before anything else does. To be called exactly
+/// once for each request of a connection, because the wire's verdicts are taken in their order.
+///
+/// # Errors
+/// When the request disagrees with itself (RFC 9112, sections 3.2 and 6.3): the next server might take it for another
+/// one. The only right answer is [`refuse`]'s.
+pub fn admit<B>(request: &Request<B>, wire: &WireState) -> Result<(), Disagreement> {
+    wire.take_verdict()?;
+    check_host(request.version(), request.headers(), request.uri())?;
+    check_target(request.method(), request.uri())
+}
+
+/// The answer to a request that was not admitted: 400, and the end of the connection, because what follows on it
+/// might be the rest of that request.
+pub fn refuse(disagreement: Disagreement) -> Response<ResponseBody> {
+    tracing::debug!(reason = %disagreement, "request refused");
+    let mut response = ResponseBody::plain(StatusCode::BAD_REQUEST, format!("bad request: {disagreement}\n"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn check_host(version: Version, headers: &HeaderMap, target: &Uri) -> Result<(), Disagreement> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => return Err(Disagreement::TwoHosts),
+        (None, _) if version == Version::HTTP_10 => return Ok(()),
+        (None, _) => return Err(Disagreement::NoHost),
+        (Some(host), None) => authority(host.as_bytes()).ok_or(Disagreement::Host)?,
+    };
+    match target.authority() {
+        Some(named) if !is_same(named, &host) => Err(Disagreement::Host),
+        _ => Ok(()),
+    }
+}
+
+/// A host with or without a port. `Authority` alone would let user names and lists pass.
+fn authority(host: &[u8]) -> Option<Authority> {
+    let is_plain = !host.iter().any(|byte| matches!(byte, b'@' | b',' | b'/' | b'\\'));
+    let authority = Authority::try_from(host).ok().filter(|_| is_plain)?;
+    let port = authority.as_str().strip_prefix(authority.host())?;
+    let is_port =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    (is_port && !authority.host().is_empty()).then_some(authority)
+}
+
+/// Equal but for letter case and a spelled-out default port.
+fn is_same(named: &Authority, host: &Authority) -> bool {
+    fn port(authority: &Authority) -> u16 {
+        authority.port_u16().unwrap_or(80)
+    }
+    let is_plain = authority(named.as_str().as_bytes()).is_some();
+    is_plain && named.host().eq_ignore_ascii_case(host.host()) && port(named) == port(host)
+}
+
+fn check_target(method: &Method, target: &Uri) -> Result<(), Disagreement> {
+    let is_web = target.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
+    let is_fit = match target.path() {
+        // A host and port alone: what CONNECT asks for, and nothing else does.
+        "" => *method == Method::CONNECT,
+        "*" => *method == Method::OPTIONS,
+        path => path.starts_with('/'),
+    };
+    if is_web && is_fit { Ok(()) } else { Err(Disagreement::Target) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(version: Version, hosts: &[&str], target: &str) -> Result<(), Disagreement> {
+        let headers = hosts.iter().map(|host| (header::HOST, host.parse().unwrap())).collect::<Vec<_>>();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value);
+        }
+        check_host(version, &map, &target.parse().unwrap())
+    }
+
+    #[test]
+    fn one_plain_host_is_needed() {
+        for good in ["a.example", "A:8080", "127.0.0.1:80", "[::1]:3000", "[::1]", "localhost:"] {
+            assert_eq!(host(Version::HTTP_11, &[good], "/"), Ok(()), "{good}");
+        }
+        for bad in ["", "a, b", "a,b", "u@a", "a b", "a/b", "a:b", "a:1:2", ":80", "a\\b", "[::1", "a?b", "a#b"] {
+            assert_eq!(host(Version::HTTP_11, &[bad], "/"), Err(Disagreement::Host), "{bad:?}");
+        }
+        assert_eq!(host(Version::HTTP_11, &[], "/"), Err(Disagreement::NoHost));
+        assert_eq!(host(Version::HTTP_10, &[], "/"), Ok(()));
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            assert_eq!(host(version, &["a", "a"], "/"), Err(Disagreement::TwoHosts));
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_must_name_the_same_host() {
+        for (named, target) in
+            [("a", "http://a/x"), ("A.b", "http://a.B/"), ("a:80", "http://a/"), ("a:8080", "http://a:8080")]
+        {
+            assert_eq!(host(Version::HTTP_11, &[named], target), Ok(()), "{named} {target}");
+        }
+        for (named, target) in
+            [("a", "http://b/x"), ("a", "http://a:8080/"), ("a:81", "http://a/"), ("a", "http://u:p@a/")]
+        {
+            assert_eq!(host(Version::HTTP_11, &[named], target), Err(Disagreement::Host), "{named} {target}");
+        }
+    }
+
+    #[test]
+    fn odd_targets_are_refused() {
+        let fit = |method: Method, target: &str| check_target(&method, &target.parse().unwrap()).is_ok();
+        assert!(fit(Method::GET, "//a/../b?c") && fit(Method::OPTIONS, "*") && fit(Method::CONNECT, "a:443"));
+        assert!(fit(Method::GET, "http://a") && fit(Method::GET, "https://a/b"));
+        assert!(!fit(Method::GET, "*") && !fit(Method::GET, "a:443") && !fit(Method::GET, "ftp://a/"));
+    }
+}

@@ -1,0 +1,172 @@
+//! The body of a request on its way from the client to the app.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU8, AtomicU32,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+
+use super::{BoxError, ConnectionTag};
+
+/// After the app's answer is complete, an upload that moves nothing for this long is given up. Long enough for an app
+/// that answers first and reads later, as Node's own dumping of unread bodies does.
+const STALL: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(30) };
+
+/// What is sent to the app after the head of a request. Streams: one frame at a time, asked for by the connection.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// None.
+    Empty,
+    /// The client's.
+    Client {
+        /// Its frames.
+        incoming: Incoming,
+        /// What the forwarder sees of it.
+        upload: Arc<Upload>,
+    },
+}
+
+/// How far an upload is. Written by the body in the app connection's task, but for the abort, which is the drop of
+/// [`SentUpload`].
+#[derive(Debug, Default)]
+pub(crate) struct Upload {
+    phase: AtomicU8,
+    frames: AtomicU32,
+}
+
+// The phases: RUNNING goes to exactly one of the others, which is final.
+const RUNNING: u8 = 0;
+/// The app's connection is done with it: all of it was sent, or the connection has ended.
+const DONE: u8 = 1;
+/// The client went away in its middle.
+const CUT: u8 = 2;
+const ABORTED: u8 = 3;
+
+/// An upload together with the connection it goes to, held by whoever holds the answer: dropping it ends an upload
+/// that still runs.
+#[derive(Debug)]
+pub(crate) struct SentUpload {
+    upload: Arc<Upload>,
+    connection: CaptureConnection,
+}
+
+// === impl RequestBody ===
+
+impl RequestBody {
+    /// The client's body; no body at all if it is empty, so that such a request may be repeated.
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        match incoming.is_end_stream() {
+            true => Self::Empty,
+            false => Self::Client { incoming, upload: Arc::default() },
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Self::Client { incoming, upload } = &mut *self else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        match &frame {
+            Some(Ok(_)) => drop(upload.frames.fetch_add(1, Relaxed)),
+            Some(Err(_)) => drop(upload.end(CUT)),
+            None => drop(upload.end(DONE)),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Self::Client { upload, .. } = self {
+            upload.end(DONE);
+        }
+    }
+}
+
+// === impl Upload ===
+
+impl Upload {
+    /// True when this call ended it.
+    fn end(&self, phase: u8) -> bool {
+        self.phase.compare_exchange(RUNNING, phase, AcqRel, Acquire).is_ok()
+    }
+
+    fn is_running(&self) -> bool {
+        self.phase.load(Acquire) == RUNNING
+    }
+}
+
+// === impl SentUpload ===
+
+impl SentUpload {
+    /// Watches the body of `request`, which is about to be sent; `None` if it has none.
+    pub(crate) fn watch(request: &mut Request<RequestBody>) -> Option<Self> {
+        let RequestBody::Client { upload, .. } = request.body() else { return None };
+        let upload = Arc::clone(upload);
+        Some(Self { upload, connection: capture_connection(request) })
+    }
+
+    /// True when the client went away in the middle of it.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.upload.phase.load(Acquire) == CUT
+    }
+
+    /// True until the app's connection is done with it.
+    pub(crate) fn is_running(&self) -> bool {
+        self.upload.is_running()
+    }
+
+    /// Ends with the upload, or ends it when it moves nothing for 30 s. To be awaited after the answer is complete:
+    /// from then on neither the client nor hyper (its issue 4176) sees to it that an upload the app does not read ends.
+    pub(crate) async fn finish(self) {
+        while self.is_running() {
+            let frames = self.upload.frames.load(Relaxed);
+            tokio::time::sleep(STALL).await;
+            if self.upload.frames.load(Relaxed) == frames {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for SentUpload {
+    /// Whoever held it has no use for the answer any more. As long as the upload runs the connection serves no other
+    /// request, so it may be ended.
+    fn drop(&mut self) {
+        if self.upload.end(ABORTED)
+            && let Some(tag) = self.connection.connection_metadata().as_ref().and_then(ConnectionTag::of)
+        {
+            tag.abort();
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The IO between a client's socket and hyper.
+//!
+//! hyper hides from a service what it must know here: whether the client takes bytes, whether everything written has
+//! left, and what the request head looked like before it was tidied up. A [`Wire`] sees the bytes themselves, and
+//! shares what it learns as [`WireState`] with the service and the body of its connection. It also sends the one thing
+//! hyper's server cannot: informational answers (103 Early Hints).
+//!
+//! It wants to be served by `hyper::server::conn::http1` inside a `TokioIo`, with `pipeline_flush` off (the default),
+//! `half_close` off (the default) and `max_buf_size(64 KiB)`.
+
+mod framing;
+mod state;
+
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+use self::framing::Observer;
+pub use self::{framing::Disagreement, state::WireState};
+
+/// How long a connection that is closed in the middle of an upload throws away what still comes. The kernel answers
+/// bytes that arrive after a close with a reset, and a client that is reset while it sends often loses the answer that
+/// was on its way (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A client's socket under observation.
+#[derive(Debug)]
+pub struct Wire {
+    /// `None` only between [`Wire::into_inner`] and the drop that follows it.
+    stream: Option<TcpStream>,
+    state: Arc<WireState>,
+    observer: Observer,
+    /// An informational head that is only partly written; it goes before anything of hyper's.
+    early: Option<Box<Unsent>>,
+    /// Runs while the socket is closed for writing and what still comes is thrown away.
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+struct Unsent {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+// === impl Wire ===
+
+impl Wire {
+    /// Wraps a fresh connection: observation begins with its first byte.
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream: Some(stream),
+            state: Arc::new(WireState::new()),
+            observer: Observer::new(),
+            early: None,
+            linger: None,
+        }
+    }
+
+    /// What the service and body of this connection share with it.
+    pub fn state(&self) -> Arc<WireState> {
+        Arc::clone(&self.state)
+    }
+
+    /// The client's address.
+    ///
+    /// # Errors
+    /// When the client has gone already.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream().peer_addr()
+    }
+
+    /// Gives the socket away: to a tunnel, or to the streams. Only when [`WireState::is_flushed`], or bytes are lost.
+    pub fn into_inner(mut self) -> TcpStream {
+        self.stream.take().expect("only into_inner takes the stream, and it consumes the wire")
+    }
+
+    fn stream(&self) -> &TcpStream {
+        self.stream.as_ref().expect("only into_inner takes the stream, and it consumes the wire")
+    }
+
+    fn stream_mut(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(self.stream.as_mut().expect("only into_inner takes the stream, and it consumes the wire"))
+    }
+
+    /// Writes what is left of an informational head.
+    fn poll_finish_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(mut unsent) = self.early.take() else { return Poll::Ready(Ok(())) };
+        while unsent.sent < unsent.bytes.len() {
+            let written = self.stream_mut().poll_write(cx, &unsent.bytes[unsent.sent..]);
+            match self.note_write(written) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(sent)) => unsent.sent += sent,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.early = Some(unsent);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Throws away what comes until the client has closed, too, or has had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sink = [MaybeUninit::uninit(); 4096];
+        while self.linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_pending()) {
+            let mut sink = ReadBuf::uninit(&mut sink);
+            match ready!(self.stream_mut().poll_read(cx, &mut sink)) {
+                Ok(()) if !sink.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Pending => self.state.on_blocked(),
+            Poll::Ready(Ok(bytes)) => self.state.on_written(*bytes),
+            Poll::Ready(Err(error)) => {
+                use io::ErrorKind::{BrokenPipe, ConnectionReset};
+                self.state.on_write_failed(matches!(error.kind(), BrokenPipe | ConnectionReset));
+            }
+        }
+        written
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.stream_mut().poll_read(cx, buf))?;
+        let Self { observer, state, .. } = &mut *self;
+        if observer.is_running() {
+            observer.push(&buf.filled()[before..], |verdict| state.on_verdict(verdict));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_finish_early(cx))?;
+        let written = self.stream_mut().poll_write(cx, buf);
+        self.note_write(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_finish_early(cx))?;
+        let written = self.stream_mut().poll_write_vectored(cx, bufs);
+        self.note_write(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream().is_write_vectored()
+    }
+
+    /// hyper calls this only with an empty write buffer (`proto::h1::io::Buffered::poll_flush`), so this is the moment
+    /// at which nothing of an earlier answer is half-written. Informational heads wait only while the service holds
+    /// back the answer to their request, so nothing of that one has been written either.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_finish_early(cx))?;
+        while let Some(bytes) = self.state.take_early() {
+            self.early = Some(Box::new(Unsent { bytes, sent: 0 }));
+            ready!(self.poll_finish_early(cx))?;
+        }
+        ready!(self.stream_mut().poll_flush(cx))?;
+        self.state.on_flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(self.stream_mut().poll_shutdown(cx))?;
+            if self.observer.is_between_requests() {
+                return Poll::Ready(Ok(()));
+            }
+            self.linger = Some(Box::pin(sleep(LINGER)));
+        }
+        self.poll_linger(cx).map(Ok)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take()
+            && self.state.wants_reset()
+        {
+            // Nothing is left to be done about a failure: the client then sees an orderly close.
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
