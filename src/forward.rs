@@ -22,6 +22,7 @@ pub use self::{
     admit::{admit, refuse},
     body::{AppBody, ResponseBody},
 };
+pub(crate) use self::headers::remove_hop_by_hop;
 use self::{body::Upload, upgrade::Upgrade};
 use crate::{
     metrics::{Metrics, Outcome, Purpose},

@@ -60,7 +60,7 @@ pub(super) fn to_app(headers: &mut HeaderMap, peer: SocketAddr, upgrade: Option<
 }
 
 /// Removes what the app said to us alone.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
