@@ -20,7 +20,7 @@ async fn what_makes_no_sense_is_refused_by_name() {
         (&["--heartbeat-interval", "0s"], &["--heartbeat-interval"]),
         (&["--poll-interval", "soon"], &["--poll-interval", "soon"]),
         (&["--heartbeat-form", "loud"], &["--heartbeat-form", "loud"]),
-        (&["--max-connections", "-1"], &["--max-connections"]),
+        (&["--max-connections", "lots"], &["--max-connections"]),
         (&["--credential-header", "not a header"], &["--credential-header", "not a header"]),
         (&["--trusted-proxy", "10.0.0.0/99"], &["--trusted-proxy", "10.0.0.0/99"]),
         (&["--log-format", "xml"], &["--log-format", "xml"]),

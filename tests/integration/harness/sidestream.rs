@@ -204,7 +204,7 @@ impl Sidestream {
     /// Waits until nothing is left of clients and topics.
     pub(crate) async fn until_quiet(&self) {
         self.until("every gauge to return to zero", |samples| {
-            ["connections_active", "connections_stale", "topics"].iter().all(|name| samples.get(name, &[]) == 0.0)
+            ["connections_active", "connections_stale", "topics"].iter().all(|name| samples.total(name) == 0.0)
         })
         .await;
     }
