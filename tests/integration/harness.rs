@@ -40,6 +40,13 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
 pub(crate) const PROGRESS: &str =
     "path=/api/progress/{id},poll=/api/videos/{id},interval=50ms,max-interval=100ms,linger=200ms";
 
+/// [`PROGRESS`] with further keys, which win over its own.
+pub(crate) fn progress(keys: &str) -> String {
+    let name = |pair: &str| pair.split('=').next().map(str::to_owned);
+    let own = PROGRESS.split(',').filter(|own| keys.split(',').all(|key| name(key) != name(own)));
+    own.chain([keys]).collect::<Vec<_>>().join(",")
+}
+
 /// The pattern of [`PROGRESS`], as it stands in labels.
 pub(crate) const PROGRESS_PATH: &str = "/api/progress/{id}";
 
