@@ -266,3 +266,6 @@ impl Inner {
         Some(slot)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -296,3 +296,6 @@ fn in_one_block(retry: Duration, frame: &Bytes) -> Bytes {
     block.extend_from_slice(frame);
     block.freeze()
 }
+
+#[cfg(test)]
+mod tests;
