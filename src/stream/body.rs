@@ -128,7 +128,9 @@ impl StreamBody {
     }
 
     fn step(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
-        if let Some(at) = self.seat.drain_at()
+        // Only while it watches: a stream that has had its end keeps its last second, and one that is over stays so.
+        if matches!(self.stage, Stage::Watching(_))
+            && let Some(at) = self.seat.drain_at()
             && self.ends_at.is_none_or(|(ends_at, _)| at < ends_at)
         {
             self.ends_at = Some((at, CloseReason::Drain));

@@ -253,3 +253,35 @@ async fn a_client_that_the_app_turned_away_gets_nothing_more_and_the_others_stay
     drop(other);
     assert_eq!(stand.close(), [CloseReason::Denied]);
 }
+
+// The stream sleeps when the drain begins, and its own timer is far away. What comes after the hint is the end: a stream
+// that repeated its hint would never be done, and as fast as the client reads.
+#[tokio::test(start_paused = true)]
+async fn the_drain_ends_a_sleeping_stream_in_time_with_one_hint() {
+    let mut stand = Stand::new(Store::State, None);
+    assert_eq!(stand.text().await, ":\n");
+    let connections = Arc::clone(&stand.connections);
+    let drain = Duration::from_secs(10);
+    let ((hint, after), ()) = tokio::join!(stand.next(), async {
+        tokio::task::yield_now().await;
+        connections.drain(drain);
+    });
+    let hint = hint.unwrap();
+    assert_eq!(hint, format!("retry: {}\n", retry_of(&hint)));
+    assert!((2_010..=3_990).contains(&retry_of(&hint)) && after <= drain, "{hint} {after:?}");
+    assert_eq!(stand.next().await.0, None);
+    assert_eq!(stand.next().await.0, None);
+    assert_eq!(stand.close(), [CloseReason::Drain]);
+}
+
+// It was told to stay away for long; a drain that finds it in its last second must not tell it otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_drain_leaves_a_stream_alone_that_has_had_its_end() {
+    let mut stand = Stand::new(Store::State, None);
+    stand.snapshot("1", Some(done()));
+    stand.text().await;
+    assert!(stand.text().await.ends_with("\ndata: done\n\n"));
+    stand.connections.drain(Duration::ZERO);
+    assert_eq!(stand.next().await, (None, CLOSING));
+    assert_eq!(stand.close(), [CloseReason::Done]);
+}
