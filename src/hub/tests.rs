@@ -96,11 +96,12 @@ impl Bench {
         fakes.last().and_then(|fake| fake.topic.upgrade()).expect("a live topic")
     }
 
-    /// How often a histogram without labels was told something.
-    pub(crate) fn observed(&self, name: &str) -> u64 {
+    /// How often a histogram was told something, and the sum of it, over all labels.
+    pub(crate) fn observed(&self, name: &str) -> (u64, f64) {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name).expect("a registered name");
-        family.get_metric().iter().map(|metric| metric.get_histogram().get_sample_count()).sum()
+        let histograms = family.get_metric().iter().map(|metric| metric.get_histogram());
+        histograms.fold((0, 0.0), |(count, sum), each| (count + each.get_sample_count(), sum + each.get_sample_sum()))
     }
 
     /// Topics in whatever phase.

@@ -99,7 +99,8 @@ impl Stand {
         poll_fn(|cx| Pin::new(&mut self.wire).poll_flush(cx)).await.unwrap();
     }
 
-    fn lateness(&self) -> u64 {
+    /// The heartbeats that were timed, and by how many seconds they were late in all.
+    fn lateness(&self) -> (u64, f64) {
         self.bench.observed("sidestream_heartbeat_lateness_seconds")
     }
 
@@ -284,4 +285,19 @@ async fn a_drain_leaves_a_stream_alone_that_has_had_its_end() {
     stand.connections.drain(Duration::ZERO);
     assert_eq!(stand.next().await, (None, CLOSING));
     assert_eq!(stand.close(), [CloseReason::Done]);
+}
+
+// How late heartbeats are tells how busy this program is; a peer that takes nothing is another matter.
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_held_back_for_a_blocked_reader_does_not_count_as_late() {
+    let mut stand = Stand::new(Store::State, None);
+    assert_eq!(stand.text().await, ":\n");
+    stand.block();
+    tokio::time::advance(HEARTBEAT * 4).await;
+    assert!(stand.poll().is_pending());
+    stand.unblock().await;
+    assert_eq!(stand.text().await, ":\n");
+    assert_eq!(stand.lateness(), (1, 0.0));
+    assert_eq!(stand.text().await, ":\n");
+    assert_eq!(stand.lateness(), (2, 0.0));
 }
