@@ -77,6 +77,7 @@ pub enum Exit {
 /// # Errors
 /// When an address can't be had.
 pub async fn bind(config: Config) -> Result<Bound, BindError> {
+    raise_file_limit(config.max_connections);
     let mut public = Vec::new();
     for addr in &config.listen {
         public.push(listen("--listen", *addr).await?);
@@ -101,7 +102,7 @@ async fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, Tcp
 }
 
 /// Lets the process open as many files as it may: each stream is one, and the default soft limit of many systems is 1,024.
-pub fn raise_file_limit(streams: usize) {
+fn raise_file_limit(streams: usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -156,6 +157,8 @@ impl Bound {
         // Ends what outlives the streams: the admin side, the walks, the schedule.
         let stop = CancellationToken::new();
         parts.spawn_walks(&tracker, &stop);
+        // The sockets listen since they were bound; whoever reads the lines below may ask at once.
+        parts.readiness.set(State::Ready);
         if let Some((addr, listener)) = admin {
             info!(side = "admin", %addr, "listening");
             tracker.spawn(Arc::clone(&parts.admin).serve(listener, stop.clone()));
@@ -165,7 +168,6 @@ impl Bound {
             info!(side = "public", %addr, upstream = %config.upstream.authority, "listening");
             clients.spawn(Arc::clone(&parts.server).serve(listener, clients.clone(), shutdown.clone()));
         }
-        parts.readiness.set(State::Ready);
 
         shutdown.drain.cancelled().await;
 

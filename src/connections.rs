@@ -21,7 +21,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, Transport},
+    metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, RouteMetrics, Transport},
     wire::WireState,
 };
 
@@ -91,6 +91,8 @@ pub struct Permit {
     peer: IpAddr,
     opened: Instant,
     transport: Transport,
+    /// The stream has begun. Until then the place is only kept: the app may still refuse, and that is no stream.
+    is_open: bool,
     /// Why the stream ends; the client, unless the stream says otherwise.
     reason: CloseReason,
     wrote_to_closed: bool,
@@ -144,13 +146,13 @@ impl Connections {
             self.metrics.rejected(reason);
             return Err(reason);
         }
-        self.metrics.route(route).opened(transport);
         Ok(Permit {
             connections: Arc::clone(self),
             route,
             peer,
             opened: Instant::now(),
             transport,
+            is_open: false,
             reason: CloseReason::Client,
             wrote_to_closed: false,
         })
@@ -294,9 +296,20 @@ impl Permit {
         self.opened
     }
 
+    /// The stream begins.
+    pub fn open(&mut self) {
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.metrics().opened(self.transport);
+        }
+    }
+
     /// Says why the stream ends.
     pub fn close(&mut self, reason: CloseReason) {
         self.reason = reason;
+    }
+
+    fn metrics(&self) -> &RouteMetrics {
+        self.connections.metrics.route(self.route)
     }
 
     /// A write met a client that had gone.
@@ -312,7 +325,8 @@ impl Permit {
     }
 
     /// Makes it a seat: the walks find it, and reach its task and its connection.
-    pub fn listed(self, conn: Arc<ConnState>) -> Seat {
+    pub fn listed(mut self, conn: Arc<ConnState>) -> Seat {
+        self.open();
         let view = StreamView { route: self.route, peer: self.peer, opened: self.opened, blocked_for: None };
         let stream = Arc::new(Stream {
             view,
@@ -332,11 +346,12 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let metrics = self.connections.metrics.route(self.route);
-        if self.reason == CloseReason::Client && self.wrote_to_closed {
-            metrics.invalid_state(InvalidStateSide::Client);
+        if self.is_open {
+            if self.reason == CloseReason::Client && self.wrote_to_closed {
+                self.metrics().invalid_state(InvalidStateSide::Client);
+            }
+            self.metrics().closed(self.transport, self.reason);
         }
-        metrics.closed(self.transport, self.reason);
         self.connections.leave(self.peer);
     }
 }

@@ -84,16 +84,20 @@ impl Shards {
     ///
     /// # Errors
     /// When the system gives no epoll or no thread.
-    pub fn start(count: usize, limits: Limits, metrics: &Arc<Metrics>, stale: &Arc<StaleCounts>) -> io::Result<Arc<Self>> {
+    pub fn start(
+        count: usize,
+        limits: Limits,
+        metrics: &Arc<Metrics>,
+        stale: &Arc<StaleCounts>,
+    ) -> io::Result<Arc<Self>> {
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
             let poll = mio::Poll::new()?;
-            let inbox = Arc::new(Inbox {
-                orders: Mutex::default(),
-                waker: mio::Waker::new(poll.registry(), run::WAKER)?,
-            });
-            let shard = run::Shard::new(index, poll, Arc::clone(&inbox), limits, Arc::clone(metrics), Arc::clone(stale));
+            let inbox =
+                Arc::new(Inbox { orders: Mutex::default(), waker: mio::Waker::new(poll.registry(), run::WAKER)? });
+            let shard =
+                run::Shard::new(index, poll, Arc::clone(&inbox), limits, Arc::clone(metrics), Arc::clone(stale));
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?);
             inboxes.push(inbox);
         }

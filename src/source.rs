@@ -244,7 +244,7 @@ impl Trouble {
 
     /// The event that tells a stream about it, in the style of the route.
     pub fn notice(self, style: ErrorStyle) -> Option<Frame> {
-        let message = "The app is not answering; this stream goes on when it is back.";
+        let message = "The app is in trouble; this stream goes on when it is well again.";
         let reason = self.reason();
         let event = match style {
             ErrorStyle::Off => return None,

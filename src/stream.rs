@@ -20,7 +20,7 @@ use crate::{
     event::{self, HeartbeatForm},
     forward::ResponseBody,
     hub::{Hub, Joined, Order},
-    metrics::{CloseReason, Metrics, RejectReason, Transport},
+    metrics::{Metrics, RejectReason, Transport},
     refusal::Refusal,
     route::{Params, Replay, Route, Share, SourceSpec},
     router::{self, StreamRequest},
@@ -132,13 +132,12 @@ impl Streams {
         self.watch(route, wish, permit, client.conn).await
     }
 
-    async fn watch(&self, route: &Route, wish: Wish, mut permit: Permit, conn: Arc<ConnState>) -> Opened {
+    async fn watch(&self, route: &Route, wish: Wish, permit: Permit, conn: Arc<ConnState>) -> Opened {
         let pacing = Pacing::new(route, self.heartbeat_form);
         if route.share == Share::Authorized {
             match self.admissions.ask(&wish.key, wish.scope, &wish.identity).await {
                 Admission::Admitted => {}
                 Admission::Refused(refusal) => {
-                    permit.close(CloseReason::Denied);
                     return Opened::Answer(relay(&refusal));
                 }
                 Admission::Trouble(trouble) => {
@@ -155,20 +154,16 @@ impl Streams {
         let joining = self.joining(wish);
         let mut subscription = match joining.join() {
             Ok(Joined::Subscribed(subscription)) => subscription,
-            Ok(Joined::Finished) => return Opened::Answer(finished(permit)),
+            Ok(Joined::Finished) => return Opened::Answer(finished()),
             Err(_) => {
                 self.metrics.rejected(RejectReason::MaxTopics);
-                permit.close(CloseReason::Error);
                 return Opened::Answer(turned_away(joining.accepts.as_ref()));
             }
         };
         match tokio::time::timeout(SETTLE_MAX, subscription.settled()).await {
-            Ok(Settled::Refused(refusal)) => {
-                permit.close(CloseReason::Denied);
-                Opened::Answer(relay(&refusal))
-            }
+            Ok(Settled::Refused(refusal)) => Opened::Answer(relay(&refusal)),
             Ok(Settled::Open) | Err(_) => match subscription.place(joining.last_event_id.as_deref()) {
-                Resumed::Finished => Opened::Answer(finished(permit)),
+                Resumed::Finished => Opened::Answer(finished()),
                 Resumed::New | Resumed::Here => Opened::Live(Live { subscription, permit, pacing }),
             },
         }
@@ -299,8 +294,7 @@ fn relay(refusal: &Refusal) -> Response<ResponseBody> {
 }
 
 /// 204 is the one answer after which an EventSource does not come back.
-fn finished(mut permit: Permit) -> Response<ResponseBody> {
-    permit.close(CloseReason::Done);
+fn finished() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     response

@@ -109,6 +109,11 @@ impl Entry {
         &self.permit
     }
 
+    /// Whether its last event has gone.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     /// Says why it ends.
     pub(super) fn close(&mut self, reason: CloseReason) {
         self.permit.close(reason);
@@ -282,14 +287,15 @@ impl Entry {
         match self.subscription.try_next() {
             None => Next::Nothing,
             Some(Delivery::Frame { frame, kind, at }) => {
+                let frame = match self.retry.take() {
+                    Some(retry) => frame.with_retry(Duration::from_millis(u64::from(retry.get()))),
+                    None => frame,
+                };
                 account.sent(kind, frame.len());
                 if kind == FrameKind::Event {
                     account.delivered(at);
                 }
-                Next::Send(match self.retry.take() {
-                    Some(retry) => self.framed(&frame.with_retry(Duration::from_millis(u64::from(retry.get())))),
-                    None => self.framed(&frame),
-                })
+                Next::Send(self.framed(&frame))
             }
             Some(Delivery::Lagged) => {
                 self.close(CloseReason::Slow);

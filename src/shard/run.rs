@@ -22,7 +22,7 @@ use crate::{
     connections::Limits,
     event::{self, Frame},
     metrics::{CloseReason, FrameKind, Metrics, RouteMetrics},
-    stream::body::{MAX_AGE_JITTER, Pacing, RETRY_JITTER},
+    stream::body::{Pacing, RETRY_JITTER},
 };
 
 /// The token of the inbox; streams have their place in the slab.
@@ -154,17 +154,17 @@ impl Shard {
     }
 
     fn adopt(&mut self, adopted: Adopted, now: Instant) {
-        let Adopted { socket, head, chunked, subscription, permit, pacing } = adopted;
+        let Adopted { socket, head, chunked, subscription, mut permit, pacing } = adopted;
+        permit.open();
         let retry = u32::try_from(jitter(pacing.retry, RETRY_JITTER).as_millis()).unwrap_or(u32::MAX);
-        let ends_at = pacing.max_age.map(|age| (now + jitter(age, MAX_AGE_JITTER), CloseReason::MaxAge));
+        let ends_at = pacing.lifetime().map(|age| (now + age, CloseReason::MaxAge));
         let ends_at = match permit.drain_at() {
             // It sat down before the drain began, and comes here after: it ends with the others.
             Some(at) => Some((at, CloseReason::Drain)),
             None => ends_at,
         };
         let group = self.group_of(&subscription, &pacing, now);
-        let mut entry =
-            Entry::new(mio::net::TcpStream::from_std(socket), head, chunked, subscription, permit, retry);
+        let mut entry = Entry::new(mio::net::TcpStream::from_std(socket), head, chunked, subscription, permit, retry);
         entry.ends_at = ends_at;
         let vacant = self.entries.vacant_entry();
         let key = vacant.key();
@@ -255,7 +255,9 @@ impl Shard {
                 self.heartbeats.insert((group.heartbeat_at, key.index));
             }
             for place in (until..at).rev() {
-                let Some(member) = self.groups.get(key.index).and_then(|group| group.members.get(place)) else { continue };
+                let Some(member) = self.groups.get(key.index).and_then(|group| group.members.get(place)) else {
+                    continue;
+                };
                 self.serve(*member as usize, round, &heartbeat, now);
             }
             left -= at - until;
@@ -366,10 +368,10 @@ impl Shard {
     fn drain(&mut self, time: Duration, now: Instant) {
         for (_, entry) in &mut self.entries {
             let at = now + time.mul_f64(rand::rng().random_range(0.0..1.0));
-            if entry.ends_at.is_none_or(|(ends_at, _)| at < ends_at) {
+            // A stream that has had its last event ends by itself, within the second.
+            if !entry.is_closing() && entry.ends_at.is_none_or(|(ends_at, _)| at < ends_at) {
                 entry.ends_at = Some((at, CloseReason::Drain));
             }
         }
     }
 }
-

@@ -23,7 +23,7 @@ use crate::{
     event::{self, Frame, HeartbeatForm},
     hub::Joined,
     metrics::{CloseReason, FrameKind, Metrics, RejectReason, RouteId},
-    route::Route,
+    route::{Route, Share},
     subscription::Subscription,
     topic::{Delivery, End},
     upstream::BoxError,
@@ -36,7 +36,7 @@ const LONG_RETRY: std::ops::Range<u64> = 30_000..60_000;
 /// `retry:` is spread by this fraction either way, so that clients cut together don't come back together.
 pub const RETRY_JITTER: f64 = 0.33;
 /// `--max-age` is spread by this fraction either way.
-pub const MAX_AGE_JITTER: f64 = 0.1;
+const MAX_AGE_JITTER: f64 = 0.1;
 
 /// What a stream waits for.
 pub enum Watching {
@@ -64,6 +64,8 @@ pub struct Pacing {
     pub retry: Duration,
     /// The age at which a stream ends, before its jitter.
     pub max_age: Option<Duration>,
+    /// Clients are admitted anew when they come back, so none may live longer than its age.
+    pub is_checked: bool,
 }
 
 impl std::fmt::Debug for Watching {
@@ -118,7 +120,14 @@ impl Pacing {
             heartbeat_frame: Frame::new(&[&form.frame()]),
             retry: route.retry,
             max_age: route.max_age,
+            is_checked: route.share == Share::Authorized,
         }
+    }
+
+    /// How long one stream lives: its age, give or take, so that streams that began together don't end together.
+    pub fn lifetime(&self) -> Option<Duration> {
+        let middle = if self.is_checked { 1.0 - MAX_AGE_JITTER } else { 1.0 };
+        self.max_age.map(|age| jitter(age.mul_f64(middle), MAX_AGE_JITTER))
     }
 }
 
@@ -129,7 +138,7 @@ impl StreamBody {
     pub fn new(watching: Watching, seat: Seat, pacing: Pacing, metrics: Arc<Metrics>) -> Self {
         let now = Instant::now();
         let route = seat.route();
-        let ends_at = pacing.max_age.map(|age| (now + jitter(age, MAX_AGE_JITTER), CloseReason::MaxAge));
+        let ends_at = pacing.lifetime().map(|age| (now + age, CloseReason::MaxAge));
         let retry = Some(jitter(pacing.retry, RETRY_JITTER));
         let heartbeat_at = now + pacing.heartbeat;
         let timer = Box::pin(tokio::time::sleep_until(heartbeat_at));
@@ -281,7 +290,10 @@ impl http_body::Body for StreamBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         // Before anything is looked at, so that nothing is missed in between.
         this.seat.register(cx.waker());
