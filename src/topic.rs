@@ -356,6 +356,11 @@ impl Topic {
         self.lock().settled = false;
     }
 
+    /// Whether newcomers are let in at once.
+    pub fn is_settled(&self) -> bool {
+        self.lock().settled
+    }
+
     /// Remembers the status field found, for people.
     pub fn status_seen(&self, status: Option<StatusSeen>) {
         self.lock().status = status;
