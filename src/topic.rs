@@ -253,11 +253,13 @@ impl Topic {
             self.metrics.route(self.key.route).events_published.inc();
             inner.end = None;
         }
+        let mut is_news = !known;
         match end {
             // The same end again keeps its place: whoever got it is not told twice.
             Some(end) if inner.end.is_none() => {
                 let seq = inner.next_seq();
                 inner.end = Some((seq, end));
+                is_news = true;
             }
             Some(_) => {}
             None => inner.end = None,
@@ -265,7 +267,9 @@ impl Topic {
         if inner.end.is_some() {
             inner.phase.set(Phase::Ended);
         }
-        inner.wake();
+        if is_news {
+            inner.wake();
+        }
         !known
     }
 
@@ -287,17 +291,14 @@ impl Topic {
 
     /// The app answered as expected, with nothing new.
     pub fn confirm(&self) {
-        let mut inner = self.lock();
-        inner.recovered(Instant::now());
-        inner.wake();
+        self.lock().recovered(Instant::now());
     }
 
     /// The app answered that a job which is over still is.
     pub fn confirm_ended(&self) {
         let mut inner = self.lock();
-        inner.settled = true;
+        inner.settle();
         inner.checked_at = Some(Instant::now());
-        inner.wake();
     }
 
     /// A new stream of the app begins; its first events are a new greeting.
@@ -305,20 +306,21 @@ impl Topic {
         let mut inner = self.lock();
         inner.greeting_is_old = true;
         inner.recovered(Instant::now());
-        inner.wake();
     }
 
     /// The app is in trouble. Streams stay open, and are told once per outage if there is a `notice`.
     pub fn trouble(&self, notice: Option<Frame>) {
         let mut inner = self.lock();
-        inner.settled = true;
+        inner.settle();
         // A job that is over stays so: whoever comes back to it gets its end as it was.
         if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
             inner.phase.set(Phase::Degraded);
             let seq = inner.next_seq();
             inner.notice = notice.map(|frame| Entry { seq, id: None, frame, at: Instant::now() });
+            if inner.notice.is_some() {
+                inner.wake();
+            }
         }
-        inner.wake();
     }
 
     /// The app decided against whoever asks. Nobody gets data from this topic any more.
@@ -351,6 +353,11 @@ impl Topic {
     /// What is known is too old for a newcomer: the source asks again, and newcomers wait for it.
     pub fn unsettle(&self) {
         self.lock().settled = false;
+    }
+
+    /// Whether newcomers are let in at once.
+    pub fn is_settled(&self) -> bool {
+        self.lock().settled
     }
 
     /// Remembers the status field found, for people.
@@ -486,9 +493,17 @@ impl Inner {
         self.last_seq
     }
 
+    /// Lets those in who wait for the app's word. All others are woken by news only: a topic is polled for hours, and a
+    /// wake-up for each answer would be one for each subscriber.
+    fn settle(&mut self) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.wake();
+        }
+    }
+
     /// The app answered: an outage, if there was one, is over, and its note with it.
     fn recovered(&mut self, at: Instant) {
-        self.settled = true;
+        self.settle();
         self.notice = None;
         self.checked_at = Some(at);
         self.phase.set(Phase::Live);
