@@ -7,7 +7,8 @@
 //!  app                                      bind, run, drain
 //!  server ─ accept ─ wire                   a connection, and what its bytes tell
 //!  router                                   a stream, or something to forward?
-//!  ├─ forward ─ upstream                    everything that is no stream goes to the app as it came
+//!  ├─ forward ─ upstream ─ guard            everything that is no stream of ours goes to the app as it came; what
+//!  │                                        turns out to be a stream there is kept alive
 //!  └─ stream ─ connections ─ scope          a seat, whose it is, admission, the body
 //!       └─ subscription ─ hub ─ topic       one topic for all who watch the same thing
 //!            └─ source ─ poll | subscribe   one request, or one stream, at the app for all of them
@@ -32,6 +33,8 @@ pub mod wire;
 pub mod router;
 
 pub mod forward;
+
+pub mod guard;
 
 pub mod upstream;
 
