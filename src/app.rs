@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     connections::{Connections, Limits},
     forward::Forwarder,
+    guard::{self, Guard, Pacing},
     hub::Hub,
     metrics::{Metrics, Phase, RouteId},
     readiness::{Readiness, State},
@@ -85,7 +86,11 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
         None => None,
     };
     let registry = Registry::new();
-    let names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
+    let mut names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
+    if !config.no_guard {
+        // Behind the routes, whose ids are their places on the command line.
+        names.push(guard::ROUTE.to_owned());
+    }
     let metrics = Arc::new(Metrics::register(&registry, &names)?);
     registry.register(Box::new(ProcessCollector::for_self()))?;
     Ok(Bound { config, public, admin, registry, metrics })
@@ -232,6 +237,9 @@ impl Parts {
             heartbeat_form: config.heartbeat_form,
             metrics: Arc::clone(&metrics),
         };
+        let pacing = Pacing { heartbeat: config.heartbeat_interval, form: config.heartbeat_form, retry: config.retry };
+        let guard = (!config.no_guard)
+            .then(|| Guard::new(RouteId(routes.len()), Arc::clone(&connections), pacing, Arc::clone(&metrics)));
         let readiness = Readiness::default();
         let stats = Stats {
             routes: Arc::clone(&routes),
@@ -243,11 +251,12 @@ impl Parts {
         let server = Server {
             streams,
             forwarder: Forwarder::new(upstream, Arc::clone(&metrics)),
+            guard,
             trusted_proxies: config.trusted_proxies.clone(),
             metrics: Arc::clone(&metrics),
         };
         Self {
-            routes: routes.len(),
+            routes: metrics.routes().len(),
             admin: Arc::new(Admin { registry, readiness: readiness.clone(), stats }),
             readiness,
             metrics,

@@ -14,6 +14,7 @@ use crate::{
     accept::accept,
     connections::ConnState,
     forward::{ForwardContext, Forwarder, ResponseBody, admit},
+    guard::Guard,
     metrics::Metrics,
     router,
     shutdown::Shutdown,
@@ -36,6 +37,8 @@ pub struct Server {
     pub streams: Streams,
     /// All others.
     pub forwarder: Forwarder,
+    /// Keeps alive what the forwarder brings and turns out to be a stream; `None` with `--no-guard`.
+    pub guard: Option<Guard>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where answers are counted.
@@ -112,25 +115,38 @@ impl Server {
         response
     }
 
-    async fn respond(&self, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+    async fn respond(&self, mut req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
         if let Err(refusal) = admit(&req, &connection.state.wire) {
             return refusal;
         }
         match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
             Some(wanted) => {
-                let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
-                self.streams.open(wanted, req, Client { ip, conn: Arc::clone(&connection.state) }).await
+                let client = self.client(&connection, &req);
+                self.streams.open(wanted, req, client).await
             }
             None => {
+                let guard = self.guard.as_ref().map(|guard| {
+                    let client = self.client(&connection, &req);
+                    (guard, guard.prepare(&mut req, client))
+                });
                 let context = ForwardContext {
                     peer: connection.peer,
                     wire: Arc::clone(&connection.state.wire),
                     tasks: connection.tasks.clone(),
                     shutdown: connection.shutdown.abort.clone(),
                 };
-                self.forwarder.forward(req, &context).await
+                let response = self.forwarder.forward(req, &context).await;
+                match guard {
+                    Some((guard, asked)) => guard.wrap(response, asked),
+                    None => response,
+                }
             }
         }
+    }
+
+    fn client(&self, connection: &Connection, req: &Request<Incoming>) -> Client {
+        let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
+        Client { ip, conn: Arc::clone(&connection.state) }
     }
 }
 
