@@ -4,6 +4,7 @@
 //! the client. Dropping the body, whoever does it, cancels the request at the app.
 
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -43,6 +44,8 @@ pub struct GuardedBody<B> {
     resets_on_cut: Option<Arc<WireState>>,
     /// When the silence has lasted long enough.
     heartbeat_at: Instant,
+    /// The client took nothing when this was last looked at.
+    was_blocked: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -64,6 +67,7 @@ where
             ends_at_drain: true,
             resets_on_cut: None,
             heartbeat_at,
+            was_blocked: false,
             timer: Box::pin(tokio::time::sleep_until(heartbeat_at)),
         }
     }
@@ -201,7 +205,12 @@ where
                 }
             }
             let is_blocked = this.seat.is_blocked(cx);
+            let was_blocked = mem::replace(&mut this.was_blocked, is_blocked);
             if !is_blocked {
+                if was_blocked {
+                    // What was held back is due now: the time before was the client's, and counts as nobody's lateness.
+                    this.heartbeat_at = this.heartbeat_at.max(now);
+                }
                 if let Poll::Ready(frames) = this.poll_app(cx, is_draining) {
                     return Poll::Ready(frames);
                 }
