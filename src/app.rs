@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     connections::{Connections, Limits},
     forward::Forwarder,
+    guard::{self, Guard, Pacing},
     hub::Hub,
     metrics::{Metrics, Phase, RouteId},
     readiness::{Readiness, State},
@@ -87,7 +88,11 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
         None => None,
     };
     let registry = Registry::new();
-    let names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
+    let mut names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
+    if !config.no_guard {
+        // Behind the routes, whose ids are their places on the command line.
+        names.push(guard::ROUTE.to_owned());
+    }
     let metrics = Arc::new(Metrics::register(&registry, &names)?);
     registry.register(Box::new(ProcessCollector::for_self()))?;
     Ok(Bound { config, public, admin, registry, metrics })
@@ -240,7 +245,7 @@ impl Parts {
         };
         let connections = Connections::new(limits, Arc::clone(&metrics));
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let stale = StaleCounts::new(count, routes.len());
+        let stale = StaleCounts::new(count, metrics.routes().len());
         let shards = Shards::start(count, limits, &metrics, &stale)?;
         let asker = Asker::new(upstream.clone(), Arc::clone(&metrics));
         let streams = Streams {
@@ -252,6 +257,9 @@ impl Parts {
             heartbeat_form: config.heartbeat_form,
             metrics: Arc::clone(&metrics),
         };
+        let pacing = Pacing { heartbeat: config.heartbeat_interval, form: config.heartbeat_form, retry: config.retry };
+        let guard = (!config.no_guard)
+            .then(|| Guard::new(RouteId(routes.len()), Arc::clone(&connections), pacing, Arc::clone(&metrics)));
         let readiness = Readiness::default();
         let stats = Stats {
             routes: Arc::clone(&routes),
@@ -264,12 +272,13 @@ impl Parts {
         let server = Server {
             streams,
             forwarder: Forwarder::new(upstream, Arc::clone(&metrics)),
+            guard,
             trusted_proxies: config.trusted_proxies.clone(),
             shards: Arc::clone(&shards),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
-            routes: routes.len(),
+            routes: metrics.routes().len(),
             admin: Arc::new(Admin { registry, readiness: readiness.clone(), stats }),
             readiness,
             metrics,

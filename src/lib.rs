@@ -7,7 +7,8 @@
 //!  app                                      bind, run, drain
 //!  server ─ accept ─ wire                   a connection, and what its bytes tell
 //!  router                                   a stream, or something to forward?
-//!  ├─ forward ─ upstream                    everything that is no stream goes to the app as it came
+//!  ├─ forward ─ upstream ─ guard            everything that is no stream of ours goes to the app as it came; what
+//!  │                                        turns out to be a stream there is kept alive
 //!  └─ stream ─ connections ─ scope          a seat, whose it is, admission, the body
 //!       ├─ takeover ─ shard                the socket, out of hyper's hands into a slab of streams, one per core
 //!       └─ subscription ─ hub ─ topic       one topic for all who watch the same thing
@@ -33,6 +34,8 @@ pub mod wire;
 pub mod router;
 
 pub mod forward;
+
+pub mod guard;
 
 pub mod upstream;
 

@@ -21,6 +21,7 @@ use crate::{
     accept::accept,
     connections::ConnState,
     forward::{self, ForwardContext, Forwarder, ResponseBody},
+    guard::Guard,
     metrics::Metrics,
     router,
     shard::Shards,
@@ -45,6 +46,8 @@ pub struct Server {
     pub streams: Streams,
     /// All others.
     pub forwarder: Forwarder,
+    /// Keeps alive what the forwarder brings and turns out to be a stream; `None` with `--no-guard`.
+    pub guard: Option<Guard>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where streams live once their head is decided.
@@ -134,16 +137,15 @@ impl Server {
         response
     }
 
-    async fn respond(&self, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+    async fn respond(&self, mut req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
         // Exactly once for every request of the connection: the wire's verdicts are taken in their order.
         if let Err(disagreement) = forward::admit(&req, &connection.state.wire) {
             return forward::refuse(disagreement);
         }
         match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
             Some(wanted) => {
-                let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
                 let (version, has_body) = (req.version(), !req.body().is_end_stream());
-                let client = Client { ip, conn: Arc::clone(&connection.state) };
+                let client = self.client(&connection, &req);
                 match self.streams.open(wanted, req, client).await {
                     Opened::Answer(response) => response,
                     // What is left of its body would be taken for something else once the socket is ours.
@@ -156,15 +158,28 @@ impl Server {
                 }
             }
             None => {
+                let guard = self.guard.as_ref().map(|guard| {
+                    let client = self.client(&connection, &req);
+                    (guard, guard.prepare(&mut req, client))
+                });
                 let context = ForwardContext {
                     peer: connection.peer,
                     wire: Arc::clone(&connection.state.wire),
                     tasks: connection.tasks.clone(),
                     shutdown: connection.shutdown.abort.clone(),
                 };
-                self.forwarder.forward(req, &context).await
+                let response = self.forwarder.forward(req, &context).await;
+                match guard {
+                    Some((guard, asked)) => guard.wrap(response, asked),
+                    None => response,
+                }
             }
         }
+    }
+
+    fn client(&self, connection: &Connection, req: &Request<Incoming>) -> Client {
+        let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
+        Client { ip, conn: Arc::clone(&connection.state) }
     }
 }
 

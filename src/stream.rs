@@ -308,11 +308,19 @@ fn rejected(headers: &HeaderMap, reason: RejectReason) -> Response<ResponseBody>
 
 /// An EventSource is asked to come back, at a time of its own; anybody else gets the 503 that other clients understand.
 fn turned_away(accept: Option<&HeaderValue>) -> Response<ResponseBody> {
-    let come_back = Duration::from_millis(rand::rng().random_range(COME_BACK));
     if router::names_event_stream(accept) {
-        return stream_head(ResponseBody::Text(Some(event::retry_line(come_back))));
+        return come_back_later();
     }
     let mut response = ResponseBody::plain(StatusCode::SERVICE_UNAVAILABLE, "too many streams; try again later\n");
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back.as_secs()));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back().as_secs()));
     response
+}
+
+/// A stream that ends with its first line, which says when to try again.
+pub(crate) fn come_back_later() -> Response<ResponseBody> {
+    stream_head(ResponseBody::Text(Some(event::retry_line(come_back()))))
+}
+
+fn come_back() -> Duration {
+    Duration::from_millis(rand::rng().random_range(COME_BACK))
 }

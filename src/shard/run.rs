@@ -335,7 +335,7 @@ impl Shard {
     /// What is due by the clock: ends that were planned, and streams whose peer takes nothing.
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
-        let mut stale = vec![0; self.metrics.routes()];
+        let mut stale = vec![0; self.metrics.routes().len()];
         let mut over = Vec::new();
         for (key, entry) in &mut self.entries {
             let blocked = entry.blocked_since.map_or(Duration::ZERO, |since| now.duration_since(since));

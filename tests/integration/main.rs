@@ -7,6 +7,7 @@
 
 mod cli;
 mod forward;
+mod guard;
 mod harness;
 mod heartbeat;
 mod life;
