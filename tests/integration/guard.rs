@@ -13,9 +13,9 @@ use crate::harness::{
 /// The label of streams without a route.
 const ROUTE: (&str, &str) = ("route", "(forwarded)");
 
-/// What a transfer may add to the process's memory: far less than the 100 MB, far more than its buffers.
-const FLAT_KIB: u64 = 24 * 1024;
-const LARGE: u64 = 100_000_000;
+/// What a transfer may add to the process's memory: far less than the 50 MB, far more than its buffers.
+const FLAT_KIB: u64 = 16 * 1024;
+const LARGE: u64 = 50_000_000;
 
 /// Heartbeats so close that no test waits for one.
 fn guarding(app: &App) -> Builder {
