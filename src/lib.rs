@@ -9,6 +9,7 @@
 //!  router                                   a stream, or something to forward?
 //!  ├─ forward ─ upstream                    everything that is no stream goes to the app as it came
 //!  └─ stream ─ connections ─ scope          a seat, whose it is, admission, the body
+//!       ├─ takeover ─ shard                the socket, out of hyper's hands into a slab of streams, one per core
 //!       └─ subscription ─ hub ─ topic       one topic for all who watch the same thing
 //!            └─ source ─ poll | subscribe   one request, or one stream, at the app for all of them
 //! ```
@@ -36,6 +37,10 @@ pub mod forward;
 pub mod upstream;
 
 pub mod stream;
+
+pub mod takeover;
+
+pub mod shard;
 
 pub mod connections;
 pub mod refusal;

@@ -289,6 +289,11 @@ impl Metrics {
         })
     }
 
+    /// How many routes there are.
+    pub fn routes(&self) -> usize {
+        self.routes.len()
+    }
+
     /// The series of one route.
     ///
     /// # Panics

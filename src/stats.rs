@@ -11,6 +11,7 @@ use crate::{
     metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Phase, Purpose, RejectReason, RouteId, Violation},
     readiness::State,
     route::Route,
+    shard::Shards,
 };
 
 /// Topics and streams are listed up to this many, those with most subscribers and the oldest first; counts are of all.
@@ -27,6 +28,8 @@ pub struct Stats {
     pub hub: Arc<Hub>,
     /// The streams.
     pub connections: Arc<Connections>,
+    /// The streams that live in shards.
+    pub shards: Arc<Shards>,
     /// When the program began.
     pub began: Instant,
 }
@@ -35,7 +38,7 @@ pub struct Stats {
 
 impl Stats {
     /// The document, as of now.
-    pub fn json(&self, state: State) -> Value {
+    pub async fn json(&self, state: State) -> Value {
         let topics = self.hub.list();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -50,7 +53,7 @@ impl Stats {
                 (purpose.as_str(), by_outcome)
             }),
             "topics": self.topics(topics),
-            "streams": self.streams(),
+            "streams": self.streams().await,
         })
     }
 
@@ -91,8 +94,9 @@ impl Stats {
         json!({ "total": topics.len(), "listed": rows.collect::<Vec<_>>() })
     }
 
-    fn streams(&self) -> Value {
+    async fn streams(&self) -> Value {
         let mut streams = self.connections.list();
+        streams.extend(self.shards.list().await);
         streams.sort_by_key(|stream| stream.opened);
         let rows = streams.iter().take(LISTED_MAX).map(|stream| {
             json!({
