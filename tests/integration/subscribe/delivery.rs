@@ -31,6 +31,8 @@ async fn the_tabs_of_one_session_share_one_stream_of_the_app() {
     }
     assert_eq!(events.opened(), 1);
     assert_eq!(stream.request.header("cookie"), Some("session=a"));
+    let labels = [("purpose", "subscribe"), ("outcome", "ok")];
+    assert_eq!(side.metric("upstream_requests_total", &labels).await, 1.0);
     assert_eq!(stream.request.header("accept"), Some("text/event-stream"));
 }
 
@@ -179,7 +181,7 @@ async fn a_clean_end_after_a_terminal_status_ends_the_topic() {
     ] {
         let app = App::start();
         let events = app.events("/notifications");
-        let side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
+        let side = Sidestream::before(&app).route("path=/notifications,subscribe").start().await;
         let mut client = side.sse("/notifications").open().await;
         let stream = events.accept().await;
         stream.send("data: {\"type\":\"progress\"}\n\n").await;
@@ -193,7 +195,8 @@ async fn a_clean_end_after_a_terminal_status_ends_the_topic() {
         assert_eq!(rest[0].id(), "9", "{last:?}");
         assert_eq!((end, again.status()), (End::Clean, 204), "{last:?}");
         assert_eq!(events.opened(), 1, "no reconnect after {last:?}");
-        side.until_metric("connections_closed_total", &[("reason", "done")], 1.0).await;
+        // The stream that ended, and the return that got 204.
+        side.until_metric("connections_closed_total", &[("reason", "done")], 2.0).await;
     }
 }
 
