@@ -13,6 +13,7 @@ mod life;
 mod metrics;
 mod node;
 mod poll;
+mod proxies;
 mod scopes;
 mod subscribe;
 mod traps;
