@@ -14,6 +14,7 @@ mod life;
 mod metrics;
 mod node;
 mod poll;
+mod proxies;
 mod scopes;
 mod subscribe;
 mod traps;
