@@ -198,7 +198,7 @@ impl Connections {
         }
     }
 
-    /// Counts stale streams, ends those that were stale for too long, and returns every stream's view.
+    /// Counts stale streams of each of the `routes` first routes, and ends those that were stale for too long.
     pub fn sweep(&self, routes: usize) {
         let mut stale = vec![0; routes];
         let mut reap = Vec::new();

@@ -41,7 +41,12 @@ impl Subscription {
 
     /// Waits until the app has spoken about this topic, or is known to be in trouble.
     pub async fn settled(&mut self) -> Settled {
-        poll_fn(|cx| self.topic.poll_settled(cx, &mut self.cursor)).await
+        poll_fn(|cx| self.poll_settled(cx)).await
+    }
+
+    /// Ready when the app has spoken about this topic, or is known to be in trouble.
+    pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Settled> {
+        self.topic.poll_settled(cx, &mut self.cursor)
     }
 
     /// Takes its place in the topic; to be called once, before the first [`Subscription::poll_next`].
