@@ -19,12 +19,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use slab::Slab;
 use tokio::time::Instant;
 
 use crate::{
-    event,
+    event::{self, Frame},
     metrics::{CloseReason, FrameKind, Metrics, Phase, RouteId},
     refusal::Refusal,
     scope::{Lenders, Scope},
@@ -102,7 +101,7 @@ struct Inner {
 struct Entry {
     seq: u64,
     id: Option<Box<str>>,
-    frame: Bytes,
+    frame: Frame,
     at: Instant,
 }
 
@@ -110,7 +109,7 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub struct End {
     /// The last event, if there is one to tell: `done` or `gone`.
-    pub frame: Option<Bytes>,
+    pub frame: Option<Frame>,
     /// What the streams' ends are counted as.
     pub reason: CloseReason,
     /// The job came to its own end: whoever has seen the last event needs nothing more (204).
@@ -145,7 +144,7 @@ pub enum Delivery {
     /// A frame to send.
     Frame {
         /// The encoded event, shared by all readers.
-        frame: Bytes,
+        frame: Frame,
         /// What it is counted as.
         kind: FrameKind,
         /// When the app's answer was read.
@@ -242,7 +241,7 @@ impl Topic {
 
     /// The job's latest status, and its end if this is the last. The same id again only confirms it. True when
     /// subscribers get something new.
-    pub fn snapshot(&self, id: &str, frame: Bytes, at: Instant, end: Option<End>) -> bool {
+    pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {
         let mut inner = self.lock();
         inner.recovered(at);
         let known = inner.entries.back().is_some_and(|entry| entry.id.as_deref() == Some(id));
@@ -275,7 +274,7 @@ impl Topic {
     }
 
     /// One event of the app's stream, with the id it carries on our wire.
-    pub fn event(&self, id: Option<&str>, frame: Bytes, at: Instant) {
+    pub fn event(&self, id: Option<&str>, frame: Frame, at: Instant) {
         let mut inner = self.lock();
         inner.recovered(at);
         let seq = inner.next_seq();
@@ -310,7 +309,7 @@ impl Topic {
     }
 
     /// The app is in trouble. Streams stay open, and are told once per outage if there is a `notice`.
-    pub fn trouble(&self, notice: Option<Bytes>) {
+    pub fn trouble(&self, notice: Option<Frame>) {
         let mut inner = self.lock();
         inner.settle();
         // A job that is over stays so: whoever comes back to it gets its end as it was.
@@ -418,7 +417,7 @@ impl Topic {
     pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
         let mut inner = self.lock();
         if !inner.settled {
-            inner.wait(cx, cursor);
+            inner.wait(cx.waker(), cursor);
             return Poll::Pending;
         }
         Poll::Ready(match &inner.refusal {
@@ -453,16 +452,23 @@ impl Topic {
     /// The next thing for a reader, or its waker is kept until there is one.
     pub fn poll_next(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Delivery> {
         let mut inner = self.lock();
-        if inner.refusal.is_some() {
-            return Poll::Ready(Delivery::End(End { frame: None, reason: CloseReason::Denied, finished: false }));
-        }
-        match inner.next_for(cursor, self.store) {
+        match inner.news(cursor, self.store) {
             Some(delivery) => Poll::Ready(delivery),
             None => {
-                inner.wait(cx, cursor);
+                inner.wait(cx.waker(), cursor);
                 Poll::Pending
             }
         }
+    }
+
+    /// The next thing for a reader, if there is one.
+    pub fn try_next(&self, cursor: &mut Cursor) -> Option<Delivery> {
+        self.lock().news(cursor, self.store)
+    }
+
+    /// Keeps a waker for the next wake-up, on behalf of several readers that are woken together.
+    pub fn listen(&self, waker: &Waker, listener: &mut Cursor) {
+        self.lock().wait(waker, listener);
     }
 
     /// A reader leaves: its waker goes.
@@ -525,6 +531,13 @@ impl Inner {
         }
     }
 
+    fn news(&self, cursor: &mut Cursor, store: Store) -> Option<Delivery> {
+        if self.refusal.is_some() {
+            return Some(Delivery::End(End { frame: None, reason: CloseReason::Denied, finished: false }));
+        }
+        self.next_for(cursor, store)
+    }
+
     fn next_for(&self, cursor: &mut Cursor, store: Store) -> Option<Delivery> {
         let (next, end) = cursor.greeting;
         if next < end {
@@ -559,15 +572,15 @@ impl Inner {
         Some(delivery)
     }
 
-    fn wait(&mut self, cx: &Context<'_>, cursor: &mut Cursor) {
+    fn wait(&mut self, waker: &Waker, cursor: &mut Cursor) {
         if let Some((wakes, key)) = cursor.waiter
             && wakes == self.wakes
-            && let Some(waker) = self.waiting.get_mut(key)
+            && let Some(waiting) = self.waiting.get_mut(key)
         {
-            waker.clone_from(cx.waker());
+            waiting.clone_from(waker);
             return;
         }
-        cursor.waiter = Some((self.wakes, self.waiting.insert(cx.waker().clone())));
+        cursor.waiter = Some((self.wakes, self.waiting.insert(waker.clone())));
     }
 
     fn forget(&mut self, cursor: &mut Cursor) {

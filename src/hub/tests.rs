@@ -9,6 +9,7 @@ use prometheus::Registry;
 
 use super::*;
 use crate::{
+    event::Frame,
     metrics::{CloseReason, Phase, RouteId},
     refusal::Refusal,
     scope::Scopes,
@@ -155,8 +156,8 @@ impl Drop for FakeSource {
 
 pub(crate) const LOG: Store = Store::Log { latest: false, greeting: 0 };
 
-pub(crate) fn frame(text: &str) -> Bytes {
-    Bytes::from(format!("data: {text}\n\n"))
+pub(crate) fn frame(text: &str) -> Frame {
+    Frame::new(&[format!("data: {text}\n\n").as_bytes()])
 }
 
 pub(crate) fn done() -> End {

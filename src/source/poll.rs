@@ -256,7 +256,7 @@ impl Poller {
             Asked::Answer(answer) => self.answered(&answer),
             Asked::Refused(decision, answer) => self.refused(&lender, decision, answer).await,
             Asked::TooLarge => {
-                self.violation(Violation::TooLarge, "the answer is over 1 MiB");
+                self.violation(Violation::TooLarge, "the answer is over 1 MiB", None);
                 self.trouble(Trouble::Answer("too_large"))
             }
             Asked::Trouble(trouble) => self.trouble(trouble),
@@ -335,10 +335,10 @@ impl Poller {
         drop(state);
 
         if !answer.is_json {
-            self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON");
+            self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON", None);
         }
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
-            self.violation(Violation::NotJson, "the answer is not JSON");
+            self.violation(Violation::NotJson, "the answer is not JSON", None);
             return self.trouble(Trouble::Answer("not_json"));
         };
         self.changed(answer, hash, &json)
@@ -363,7 +363,7 @@ impl Poller {
         let mut state = self.lock();
         if std::mem::replace(&mut state.terminal, terminal) && !terminal {
             drop(state);
-            self.violation(Violation::Regression, "the job had ended and runs again");
+            self.violation(Violation::Regression, "the job had ended and runs again", None);
             state = self.lock();
         }
         state.body_hash = Some(hash);
@@ -395,10 +395,9 @@ impl Poller {
         );
         match found.verdict {
             Verdict::Unknown => {
-                let value = found.value.as_deref().unwrap_or_default();
-                self.violation(Violation::UnknownStatus, &format!("the status \"{value}\" is not a known word"));
+                self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
             }
-            Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer"),
+            Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer", None),
             _ => self.detected.tell(self.topic.key().route, self.route(), found),
         }
         found.verdict.is_terminal()
@@ -453,7 +452,8 @@ impl Poller {
         Next::After(state.backoff.next())
     }
 
-    fn violation(&self, kind: Violation, what: &str) {
+    /// Counts it, and tells it once for each kind. `value` is the app's text, so it is no part of the message.
+    fn violation(&self, kind: Violation, what: &'static str, value: Option<&str>) {
         self.route_metrics().violation(kind);
         let bit = 1 << (kind as u8);
         let mut state = self.lock();
@@ -461,8 +461,8 @@ impl Poller {
         state.logged |= bit;
         drop(state);
         if is_new {
-            let scope = self.topic.key().scope;
-            warn!(route = self.route().path.as_str(), topic = ?scope, kind = kind.as_str(), "{what}");
+            let topic = self.topic.short_name();
+            warn!(route = self.route().path.as_str(), topic, kind = kind.as_str(), value, "{what}");
         }
     }
 }

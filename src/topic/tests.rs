@@ -54,7 +54,8 @@ fn read(reader: &mut Subscription) -> Vec<String> {
     while let Some(delivery) = next(reader) {
         all.push(match delivery {
             Delivery::Frame { frame, kind, .. } => {
-                let text = std::str::from_utf8(&frame).unwrap();
+                let block = frame.block();
+                let text = std::str::from_utf8(&block).unwrap();
                 let text = text.strip_prefix("data: ").unwrap().trim_end();
                 let mark = match kind {
                     FrameKind::Replay => "again ",

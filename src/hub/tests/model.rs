@@ -238,7 +238,7 @@ fn read(client: &mut Client) {
             Poll::Ready(Delivery::End(_)) => client.ended = true,
             Poll::Ready(Delivery::Lagged) => client.lagged = true,
             Poll::Ready(Delivery::Frame { frame, .. }) => {
-                let text = std::str::from_utf8(&frame).unwrap();
+                let text = String::from_utf8(frame.block().to_vec()).unwrap();
                 client.got.extend(text.strip_prefix("data: ").unwrap().trim_end().parse::<u64>());
             }
         }
