@@ -66,7 +66,9 @@ impl Subscription {
 
     /// The next thing to send, if there is one now.
     pub fn try_next(&mut self) -> Option<Delivery> {
-        self.denied().or_else(|| self.topic.try_next(&mut self.cursor))
+        let next = self.topic.try_next(&mut self.cursor);
+        // Asked last, so that nothing is handed out that was published after a denial.
+        self.denied().or(next)
     }
 
     /// The next thing to send.
