@@ -324,6 +324,10 @@ impl Shard {
             self.entries[*moved as usize].place = entry.place;
         }
         self.remove_group_if_empty(group);
+        if self.entries.is_empty() {
+            // No tick comes while there is nobody to walk over, and the last count would stand.
+            self.stale.set(self.index, vec![0; self.metrics.routes().len()]);
+        }
         Some(entry)
     }
 
@@ -383,3 +387,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

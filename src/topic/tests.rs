@@ -24,6 +24,15 @@ impl Wake for Bell {
     }
 }
 
+// === impl Topic ===
+
+impl Topic {
+    /// Readers that wait to be woken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+}
+
 // === impl Bell ===
 
 impl Bell {
@@ -422,16 +431,16 @@ async fn a_reader_keeps_one_waker_and_takes_nobody_elses_away() {
     for _ in 0..3 {
         assert!(next(&mut one).is_none());
     }
-    assert_eq!(topic.lock().waiting.len(), 1);
+    assert_eq!(topic.waiting(), 1);
     events(&topic, 1..=1);
-    assert_eq!(topic.lock().waiting.len(), 0);
+    assert_eq!(topic.waiting(), 0);
 
     assert_eq!(read(&mut two), ["1"]);
-    assert_eq!(topic.lock().waiting.len(), 1);
+    assert_eq!(topic.waiting(), 1);
     drop(one);
-    assert_eq!(topic.lock().waiting.len(), 1, "it was the other's");
+    assert_eq!(topic.waiting(), 1, "it was the other's");
     drop(two);
-    assert_eq!(topic.lock().waiting.len(), 0);
+    assert_eq!(topic.waiting(), 0);
 }
 
 #[tokio::test]
@@ -491,5 +500,5 @@ async fn only_news_wakes_a_reader() {
         assert_eq!(bell.rung(), 1);
         topic
     };
-    assert!(topic.lock().waiting.is_empty());
+    assert_eq!(topic.waiting(), 0);
 }
