@@ -33,6 +33,7 @@ pub(crate) struct Fakes(Arc<Mutex<Vec<Fake>>>);
 
 /// What became of one source.
 pub(crate) struct Fake {
+    pub(crate) key: TopicKey,
     pub(crate) topic: Weak<Topic>,
     pub(crate) is_alive: bool,
     /// `first` of every [`Source::joined`].
@@ -125,10 +126,10 @@ impl Fakes {
 }
 
 impl StartSource for Fakes {
-    fn start(&self, topic: &Arc<Topic>, _order: &Order) -> Box<dyn Source> {
+    fn start(&self, topic: &Arc<Topic>, order: &Order) -> Box<dyn Source> {
         let mut fakes = self.lock();
         let topic = Arc::downgrade(topic);
-        fakes.push(Fake { topic, is_alive: true, joins: Vec::new(), idles: 0 });
+        fakes.push(Fake { key: order.key.clone(), topic, is_alive: true, joins: Vec::new(), idles: 0 });
         Box::new(FakeSource { fakes: self.clone(), index: fakes.len() - 1 })
     }
 }
