@@ -179,7 +179,7 @@ async fn listen_may_be_given_twice() {
         })
         .await;
     let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
-    let second = line["fields"]["addr"].as_str().and_then(|addr| addr.parse().ok()).expect("an address");
+    let second = line["addr"].as_str().and_then(|addr| addr.parse().ok()).expect("an address");
     let request = crate::harness::client::Request::new(second, "GET", "/api/progress/v1");
     let event = request.header("Accept", "text/event-stream").open().await.next_event().await;
 

@@ -326,13 +326,12 @@ impl Log {
         }
     }
 
-    /// The address of one side, from `{"fields":{"message":"listening","side":…,"addr":…}}`.
+    /// The address of one side, from `{…,"message":"listening","side":…,"addr":…}`.
     async fn address(&mut self, side: &str) -> Option<SocketAddr> {
         let found = self.find(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
-            let fields = &line["fields"];
-            let is_it = fields["message"] == "listening" && fields["side"] == side;
-            is_it.then(|| fields["addr"].as_str()?.parse().ok()).flatten()
+            let is_it = line["message"] == "listening" && line["side"] == side;
+            is_it.then(|| line["addr"].as_str()?.parse().ok()).flatten()
         });
         within("the program to listen", found).await
     }

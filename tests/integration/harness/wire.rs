@@ -75,10 +75,8 @@ impl Wire {
 
     /// Reads more bytes; 0 at the end of the stream.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; 16 * 1024];
-        let read = self.socket.read(&mut chunk).await?;
-        self.ahead.extend_from_slice(&chunk[..read]);
-        Ok(read)
+        self.ahead.reserve(16 * 1024);
+        self.socket.read_buf(&mut self.ahead).await
     }
 
     /// Whatever is there now, reading only when nothing is; empty at the end of the stream.
