@@ -18,11 +18,11 @@ use hyper::{body::Incoming, ext::ReasonPhrase};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::headers::remove_hop_by_hop;
 pub use self::{
-    admit::admit,
+    admit::{admit, refuse},
     body::{AppBody, ResponseBody},
 };
+pub(crate) use self::headers::remove_hop_by_hop;
 use self::{body::Upload, upgrade::Upgrade};
 use crate::{
     metrics::{Metrics, Outcome, Purpose},
@@ -65,6 +65,7 @@ struct Pending<'a> {
     asked: &'a Asked,
     since: Instant,
     outcome: Outcome,
+    status: Option<StatusCode>,
 }
 
 /// Why an answer of the app cannot be passed on.
@@ -84,8 +85,8 @@ impl Forwarder {
         Self { upstream, metrics }
     }
 
-    /// Sends `request`, which [`admit`] has let pass, to the app and returns its answer: the headers cleaned, the body
-    /// streaming. Without an answer it is 502 or 504 with a line of text.
+    /// Sends `request`, which [`admit()`] has let pass, to the app and returns its answer: the headers cleaned, the
+    /// body streaming. Without an answer it is 502 or 504 with a line of text.
     ///
     /// To be awaited in the service of the connection `context.wire` belongs to: informational answers are sent by the
     /// flush that ends hyper's poll of it.
@@ -113,18 +114,18 @@ impl Forwarder {
         match answered {
             Ok(response) => match asked.answer(response, upgrade, upload, context) {
                 Ok(response) => {
-                    pending.end(Outcome::of_status(response.status()));
+                    pending.answered(response.status());
                     response
                 }
                 Err(unfit) => {
-                    pending.end(Outcome::Broken);
+                    pending.failed(Outcome::Broken);
                     tracing::debug!(error = %unfit, path = asked.target.path(), "unfit answer");
                     ResponseBody::plain(StatusCode::BAD_GATEWAY, "bad gateway: the app gave an unfit answer\n")
                 }
             },
             Err(error) => {
                 let was_cut = upload.is_some_and(|upload| upload.sent.was_cut());
-                pending.end(if was_cut { Outcome::Cancelled } else { error.outcome() });
+                pending.failed(if was_cut { Outcome::Cancelled } else { error.outcome() });
                 tracing::debug!(error = %Causes(&error), path = asked.target.path(), "no answer");
                 no_answer(&error)
             }
@@ -277,10 +278,15 @@ fn announced(headers: &mut HeaderMap) -> ResponseBody {
 
 impl<'a> Pending<'a> {
     fn new(metrics: &'a Metrics, asked: &'a Asked) -> Self {
-        Self { metrics, asked, since: Instant::now(), outcome: Outcome::Cancelled }
+        Self { metrics, asked, since: Instant::now(), outcome: Outcome::Cancelled, status: None }
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn answered(&mut self, status: StatusCode) {
+        self.outcome = Outcome::of_status(status);
+        self.status = Some(status);
+    }
+
+    fn failed(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 }
@@ -289,8 +295,10 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let elapsed = self.since.elapsed();
         self.metrics.upstream_request(Purpose::Forward, self.outcome, elapsed);
-        let (method, path, outcome) = (&self.asked.method, self.asked.target.path(), self.outcome.as_str());
-        tracing::debug!(%method, path, outcome, ?elapsed, "forwarded");
+        // The path alone: a query may hold credentials.
+        let (method, path) = (&self.asked.method, self.asked.target.path());
+        let (status, outcome) = (self.status.map(|status| status.as_u16()), self.outcome.as_str());
+        tracing::debug!(%method, path, status, outcome, ?elapsed, "forwarded");
     }
 }
 

@@ -164,8 +164,10 @@ impl Hub {
         if let Some(lender) = &lender {
             slot.topic.lenders().admit(lender);
         }
+        // Before the source hears of it: what that publishes from then on is this subscriber's too.
+        let cursor = slot.topic.join();
         slot.source.joined(slot.subscribers == 1);
-        Ok(Joined::Subscribed(Subscription::new(Arc::clone(self), Arc::clone(&slot.topic), slot.id, lender)))
+        Ok(Joined::Subscribed(Subscription::new(Arc::clone(self), Arc::clone(&slot.topic), slot.id, cursor, lender)))
     }
 
     /// Called by the subscription's drop alone.
@@ -266,3 +268,6 @@ impl Inner {
         Some(slot)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

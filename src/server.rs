@@ -13,7 +13,7 @@ use tracing::{debug, error};
 use crate::{
     accept::accept,
     connections::ConnState,
-    forward::{ForwardContext, Forwarder, ResponseBody, admit},
+    forward::{self, ForwardContext, Forwarder, ResponseBody},
     metrics::Metrics,
     router,
     shutdown::Shutdown,
@@ -113,8 +113,9 @@ impl Server {
     }
 
     async fn respond(&self, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
-        if let Err(refusal) = admit(&req, &connection.state.wire) {
-            return refusal;
+        // Exactly once for every request of the connection: the wire's verdicts are taken in their order.
+        if let Err(disagreement) = forward::admit(&req, &connection.state.wire) {
+            return forward::refuse(disagreement);
         }
         match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
             Some(wanted) => {

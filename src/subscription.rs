@@ -29,8 +29,14 @@ pub struct Subscription {
 
 impl Subscription {
     /// Called by the hub alone, which has counted this subscriber already.
-    pub(crate) fn new(hub: Arc<Hub>, topic: Arc<Topic>, topic_id: u64, lender: Option<Arc<Lender>>) -> Self {
-        Self { hub, topic, topic_id, cursor: Cursor::default(), lender }
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        topic: Arc<Topic>,
+        topic_id: u64,
+        cursor: Cursor,
+        lender: Option<Arc<Lender>>,
+    ) -> Self {
+        Self { hub, topic, topic_id, cursor, lender }
     }
 
     /// Waits until the app has spoken about this topic, or is known to be in trouble.

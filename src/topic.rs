@@ -130,10 +130,11 @@ pub struct StatusSeen {
 #[derive(Debug, Default)]
 pub struct Cursor {
     seq: u64,
+    /// The newest entry when this reader joined: up to here is its past, of which it gets what newcomers get, as a replay.
+    /// Whatever comes after is news to it, even while it still waits to be let in.
+    joined_at: u64,
     /// The next greeting to deliver, and where greetings end for this reader.
     greeting: (usize, usize),
-    /// Entries up to here are delivered as a replay.
-    replay_until: u64,
     /// Where its waker stands, and the count of wakes that keeps it valid.
     waiter: Option<(u64, usize)>,
 }
@@ -401,6 +402,11 @@ impl Topic {
 
     // --- read by subscribers ---
 
+    /// A reader that is there from now on; to be placed when it is let in.
+    pub fn join(&self) -> Cursor {
+        Cursor { joined_at: self.lock().newest_seq(), ..Cursor::default() }
+    }
+
     /// Ready when the app has spoken, or is known to be in trouble.
     pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
         let mut inner = self.lock();
@@ -424,17 +430,15 @@ impl Topic {
         if let Some(seen) = known {
             let is_last = inner.entries.back().is_some_and(|last| last.seq == seen.seq);
             cursor.seq = seen.seq;
-            cursor.replay_until = inner.last_seq;
             let over = matches!(&inner.end, Some((_, end)) if end.finished);
             return if is_last && over { Resumed::Finished } else { Resumed::Here };
         }
         if let Store::Log { latest, .. } = self.store {
-            cursor.greeting = (0, inner.greeting.len());
-            let newest = inner.entries.back().map_or(0, |entry| entry.seq);
-            let greeted = inner.greeting.last().map_or(0, |entry| entry.seq);
+            let newest = cursor.joined_at;
+            cursor.greeting = (0, inner.greeting.partition_point(|entry| entry.seq <= newest));
+            let greeted = inner.greeting[..cursor.greeting.1].last().map_or(0, |entry| entry.seq);
             // One before the newest event, if that is wanted and is not a greeting already.
             cursor.seq = if latest && newest > greeted { newest - 1 } else { newest };
-            cursor.replay_until = newest;
         }
         Resumed::New
     }
@@ -465,6 +469,10 @@ impl Topic {
 impl Inner {
     fn is_spent(&self) -> bool {
         self.refusal.is_some() || matches!(&self.end, Some((_, end)) if !end.finished)
+    }
+
+    fn newest_seq(&self) -> u64 {
+        self.entries.back().map_or(0, |entry| entry.seq)
     }
 
     fn next_seq(&mut self) -> u64 {
@@ -507,7 +515,7 @@ impl Inner {
         if next < end {
             cursor.greeting.0 += 1;
             // The greeting may have begun anew, and be shorter, since this reader came; then it misses nothing by it.
-            if let Some(entry) = self.greeting.get(next).filter(|entry| entry.seq <= cursor.replay_until) {
+            if let Some(entry) = self.greeting.get(next).filter(|entry| entry.seq <= cursor.joined_at) {
                 return Some(entry.delivery(FrameKind::Replay));
             }
             cursor.greeting.0 = end;
@@ -525,10 +533,7 @@ impl Inner {
         let notice_seq = notice.map_or(u64::MAX, |notice| notice.seq);
         let end_seq = end.map_or(u64::MAX, |(seq, _)| *seq);
         let delivery = if entry_seq < notice_seq.min(end_seq) {
-            let kind = match store {
-                Store::Log { .. } if entry_seq <= cursor.replay_until => FrameKind::Replay,
-                _ => FrameKind::Event,
-            };
+            let kind = if entry_seq <= cursor.joined_at { FrameKind::Replay } else { FrameKind::Event };
             entry.map(|entry| entry.delivery(kind))
         } else if notice_seq < end_seq {
             notice.map(|notice| notice.delivery(FrameKind::Control))
@@ -610,3 +615,6 @@ impl Drop for PhaseGauge {
         self.metrics.route(self.route).topics(self.phase).dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

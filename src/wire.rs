@@ -13,19 +13,27 @@ mod state;
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 use self::framing::Observer;
 pub use self::{framing::Disagreement, state::WireState};
+
+/// How long a connection that is closed in the middle of an upload throws away what still comes. The kernel answers
+/// bytes that arrive after a close with a reset, and a client that is reset while it sends often loses the answer that
+/// was on its way (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A client's socket under observation.
 #[derive(Debug)]
@@ -36,6 +44,8 @@ pub struct Wire {
     observer: Observer,
     /// An informational head that is only partly written; it goes before anything of hyper's.
     early: Option<Box<Unsent>>,
+    /// Runs while the socket is closed for writing and what still comes is thrown away.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +59,13 @@ struct Unsent {
 impl Wire {
     /// Wraps a fresh connection: observation begins with its first byte.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), state: Arc::new(WireState::new()), observer: Observer::new(), early: None }
+        Self {
+            stream: Some(stream),
+            state: Arc::new(WireState::new()),
+            observer: Observer::new(),
+            early: None,
+            linger: None,
+        }
     }
 
     /// What the service and body of this connection share with it.
@@ -94,6 +110,19 @@ impl Wire {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Throws away what comes until the client has closed, too, or has had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sink = [MaybeUninit::uninit(); 4096];
+        while self.linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_pending()) {
+            let mut sink = ReadBuf::uninit(&mut sink);
+            match ready!(self.stream_mut().poll_read(cx, &mut sink)) {
+                Ok(()) if !sink.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -157,7 +186,14 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream_mut().poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(self.stream_mut().poll_shutdown(cx))?;
+            if self.observer.is_between_requests() {
+                return Poll::Ready(Ok(()));
+            }
+            self.linger = Some(Box::pin(sleep(LINGER)));
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }
 

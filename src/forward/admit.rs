@@ -1,6 +1,6 @@
 //! Which requests are served at all: those that leave no doubt about their length, their host and their target.
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header, uri::Authority};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::Authority};
 
 use super::body::ResponseBody;
 use crate::wire::{Disagreement, WireState};
@@ -9,21 +9,20 @@ use crate::wire::{Disagreement, WireState};
 /// once for each request of a connection, because the wire's verdicts are taken in their order.
 ///
 /// # Errors
-/// With the answer, 400 and `Connection: close`, when the request disagrees with itself (RFC 9112, sections 3.2 and
-/// 6.3): the next server might take it for another one.
-pub fn admit<B>(request: &Request<B>, wire: &WireState) -> Result<(), http::Response<ResponseBody>> {
-    wire.take_verdict()
-        .and_then(|()| check_host(request.version(), request.headers(), request.uri()))
-        .and_then(|()| check_target(request.method(), request.uri()))
-        .map_err(|disagreement| {
-            tracing::debug!(reason = %disagreement, "request refused");
-            refusal(disagreement)
-        })
+/// When the request disagrees with itself (RFC 9112, sections 3.2 and 6.3): the next server might take it for another
+/// one. The only right answer is [`refuse`]'s.
+pub fn admit<B>(request: &Request<B>, wire: &WireState) -> Result<(), Disagreement> {
+    wire.take_verdict()?;
+    check_host(request.version(), request.headers(), request.uri())?;
+    check_target(request.method(), request.uri())
 }
 
-fn refusal(disagreement: Disagreement) -> http::Response<ResponseBody> {
+/// The answer to a request that was not admitted: 400, and the end of the connection, because what follows on it
+/// might be the rest of that request.
+pub fn refuse(disagreement: Disagreement) -> Response<ResponseBody> {
+    tracing::debug!(reason = %disagreement, "request refused");
     let mut response = ResponseBody::plain(StatusCode::BAD_REQUEST, format!("bad request: {disagreement}\n"));
-    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -34,8 +34,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 pub(super) fn to_app(headers: &mut HeaderMap, peer: SocketAddr, upgrade: Option<&HeaderValue>) {
     let takes_trailers = headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
     remove_hop_by_hop(headers);
-    // hyper answers 100 to the client as soon as the connection to the app asks for the body.
-    headers.remove(EXPECT);
+    // hyper answers 100 to the client as soon as the connection to the app asks for the body. Any other expectation is
+    // the app's to refuse.
+    if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        headers.remove(EXPECT);
+    }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -148,6 +151,15 @@ mod tests {
         let mut map = before.clone();
         to_app(&mut map, "[2001:db8::1]:1234".parse().unwrap(), None);
         assert_eq!(map, before);
+    }
+
+    #[test]
+    fn only_the_expectation_that_we_meet_is_kept_from_the_app() {
+        for (value, expected) in [("100-Continue", None), ("miracles", Some("miracles"))] {
+            let mut map = headers(&[("expect", value)]);
+            to_app(&mut map, "127.0.0.1:1".parse().unwrap(), None);
+            assert_eq!(map.get(EXPECT).map(|value| value.to_str().unwrap()), expected);
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct StreamBody {
     /// Nothing has been sent yet.
     is_silent: bool,
     heartbeat_at: Instant,
+    /// The peer took nothing when this was last looked at.
+    was_blocked: bool,
     /// When it ends by plan, and what that is counted as.
     ends_at: Option<(Instant, CloseReason)>,
     timer: Pin<Box<Sleep>>,
@@ -124,11 +126,25 @@ impl StreamBody {
         let heartbeat_at = now + pacing.heartbeat;
         let timer = Box::pin(tokio::time::sleep_until(heartbeat_at));
         let stage = Stage::Watching(watching);
-        Self { stage, seat, pacing, metrics, route, retry, is_silent: true, heartbeat_at, ends_at, timer }
+        Self {
+            stage,
+            seat,
+            pacing,
+            metrics,
+            route,
+            retry,
+            is_silent: true,
+            heartbeat_at,
+            was_blocked: false,
+            ends_at,
+            timer,
+        }
     }
 
     fn step(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
-        if let Some(at) = self.seat.drain_at()
+        // Only while it watches: a stream that has had its end keeps its last second, and one that is over stays so.
+        if matches!(self.stage, Stage::Watching(_))
+            && let Some(at) = self.seat.drain_at()
             && self.ends_at.is_none_or(|(ends_at, _)| at < ends_at)
         {
             self.ends_at = Some((at, CloseReason::Drain));
@@ -138,7 +154,12 @@ impl StreamBody {
         }
         // Whatever is new can wait until the peer has taken what it was sent; by then there may be something newer.
         if self.seat.is_blocked(cx) {
+            self.was_blocked = true;
             return Step::Wait;
+        }
+        if std::mem::take(&mut self.was_blocked) {
+            // A heartbeat that was held back is due now: the time before was the peer's, and counts as nobody's lateness.
+            self.heartbeat_at = self.heartbeat_at.max(now);
         }
         match self.next(cx) {
             Step::Wait if self.is_silent => {
@@ -296,3 +317,6 @@ fn in_one_block(retry: Duration, frame: &Bytes) -> Bytes {
     block.extend_from_slice(frame);
     block.freeze()
 }
+
+#[cfg(test)]
+mod tests;

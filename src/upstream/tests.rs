@@ -92,6 +92,45 @@ async fn a_request_that_meets_a_dying_connection_is_repeated_once_on_a_fresh_one
     assert!(seen.iter().all(|head| head == &seen[0]), "{seen:?}");
 }
 
+/// A restart of the app: another pooled connection would be as dead as the first.
+#[tokio::test]
+async fn when_all_pooled_connections_die_together_no_request_fails() {
+    let (listener, address) = listen().await;
+    let upstream = upstream(address);
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            tokio::spawn({
+                let upstream = upstream.clone();
+                async move { get(&upstream).await }
+            })
+        })
+        .collect();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let (mut stream, _) = within(listener.accept()).await.unwrap();
+        read_head(&mut stream).await;
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        stream.write_all(OK).await.unwrap();
+    }
+    for asked in asking {
+        assert_eq!(asked.await.unwrap().unwrap(), "ok");
+    }
+    // Whichever is taken dies with the request. The others do so only when that is sent, so nobody can know before.
+    let app = tokio::spawn(async move {
+        let heads = streams.into_iter().map(|mut stream| Box::pin(async move { read_head(&mut stream).await }));
+        let (head, _, others) = futures_util::future::select_all(heads).await;
+        assert!(head.starts_with("GET /x"));
+        let (mut fresh, _) = listener.accept().await.unwrap();
+        read_head(&mut fresh).await;
+        drop(others);
+        fresh.write_all(OK).await.unwrap();
+    });
+    assert_eq!(get(&upstream).await.unwrap(), "ok");
+    within(app).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_request_is_not_repeated_twice() {
     let (upstream, mut app) = dying_app(b"", 1).await;

@@ -23,7 +23,7 @@ use super::{BoxError, ConnectionTag};
 
 /// After the app's answer is complete, an upload that moves nothing for this long is given up. Long enough for an app
 /// that answers first and reads later, as Node's own dumping of unread bodies does.
-const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(30) };
 
 /// What is sent to the app after the head of a request. Streams: one frame at a time, asked for by the connection.
 #[derive(Debug)]
@@ -39,7 +39,8 @@ pub(crate) enum RequestBody {
     },
 }
 
-/// How far an upload is. Written by the body in the app connection's task, but for [`Upload::abort`].
+/// How far an upload is. Written by the body in the app connection's task, but for the abort, which is the drop of
+/// [`SentUpload`].
 #[derive(Debug, Default)]
 pub(crate) struct Upload {
     phase: AtomicU8,

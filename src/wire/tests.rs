@@ -123,8 +123,10 @@ async fn an_early_head_goes_out_with_a_flush_and_never_inside_other_bytes() {
     let stale = turn.turn();
     drop(turn);
     state.offer_early(stale, b"too late;");
+    within(wire.flush()).await.unwrap();
     let next = state.early_turn();
     state.offer_early(stale, b"of another request;");
+    within(wire.flush()).await.unwrap();
     drop(next);
     within(wire.write_all(b"answer")).await.unwrap();
     within(wire.flush()).await.unwrap();
@@ -167,6 +169,34 @@ async fn a_cut_body_can_end_in_a_reset() {
     drop(wire);
     let error = within(client.read(&mut [0; 8])).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// A reset while it sends would make the client lose the answer.
+#[tokio::test]
+async fn a_close_in_the_middle_of_an_upload_lets_the_client_finish() {
+    let (mut wire, mut client) = pair().await;
+    client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\nabc").await.unwrap();
+    within(wire.read(&mut [0; 1024])).await.unwrap();
+    let closing = tokio::spawn(async move {
+        wire.write_all(b"no").await.unwrap();
+        wire.shutdown().await.unwrap();
+    });
+    within(client.write_all(&vec![b'x'; 8 << 20])).await.unwrap();
+    let mut text = String::new();
+    within(client.read_to_string(&mut text)).await.unwrap();
+    assert_eq!(text, "no");
+    assert!(!closing.is_finished(), "the client has not closed yet");
+    drop(client);
+    within(closing).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_close_between_requests_does_not_wait_for_the_client() {
+    let (mut wire, mut client) = pair().await;
+    client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc").await.unwrap();
+    within(wire.read_exact(&mut [0; 41])).await.unwrap();
+    poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx)).await.unwrap();
+    assert!(wire.linger.is_none());
 }
 
 #[tokio::test]
