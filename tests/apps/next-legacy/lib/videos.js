@@ -8,6 +8,9 @@ export function startVideo() {
   return `v${globalThis.legacyVideos}-${Date.now()}`;
 }
 
+/** What a round trip to a database takes: long enough that a tab can leave before its stream has begun. */
+export const roundTrip = () => new Promise((resolve) => setTimeout(resolve, 30));
+
 /**
  * Reads a video "from the database": its start stands in its id and its state is a function of time, as if a worker
  * made it elsewhere. So a video outlives a death of this process, as real jobs do.

@@ -1,5 +1,6 @@
 import { cookies } from 'next/headers';
 import { counters, setCountedInterval } from '../../../../lib/counters.js';
+import { roundTrip } from '../../../../lib/videos.js';
 
 const NOTIFY_MS = Number(process.env.NOTIFY_MS || 15_000);
 
@@ -7,6 +8,7 @@ export const dynamic = 'force-dynamic';
 
 /** The notifications of one session, with the heartbeat timer that everybody copies. */
 export async function GET() {
+  await roundTrip();
   const session = (await cookies()).get('session')?.value ?? 'anonymous';
   const encoder = new TextEncoder();
   const stream = new ReadableStream({

@@ -1,5 +1,5 @@
 import { clearCountedInterval, counters, setCountedInterval } from '../../../../lib/counters.js';
-import { readVideo } from '../../../../lib/videos.js';
+import { readVideo, roundTrip } from '../../../../lib/videos.js';
 
 const POLL_MS = Number(process.env.POLL_MS || 1_000);
 
@@ -8,6 +8,9 @@ export const dynamic = 'force-dynamic';
 /** The progress of one video: every tab polls for itself, and nobody asks whether the tab is still there. */
 export async function GET(_request, { params }) {
   const { id } = await params;
+  await roundTrip();
+  if (!readVideo(id)) return Response.json({ error: 'no such video' }, { status: 404 });
+
   const encoder = new TextEncoder();
   const stream = new ReadableStream({
     start(controller) {

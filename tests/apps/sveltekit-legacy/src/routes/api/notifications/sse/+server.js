@@ -1,9 +1,11 @@
 import { counters, setCountedInterval } from '$lib/server/counters.js';
+import { roundTrip } from '$lib/server/videos.js';
 
 const NOTIFY_MS = Number(process.env.NOTIFY_MS || 15_000);
 
 /** The notifications of one session, with the heartbeat timer that everybody copies. */
-export function GET({ cookies }) {
+export async function GET({ cookies }) {
+  await roundTrip();
   const session = cookies.get('session') ?? 'anonymous';
   const encoder = new TextEncoder();
   const stream = new ReadableStream({

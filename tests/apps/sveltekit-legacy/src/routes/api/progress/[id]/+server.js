@@ -1,10 +1,14 @@
+import { error } from '@sveltejs/kit';
 import { clearCountedInterval, counters, setCountedInterval } from '$lib/server/counters.js';
-import { readVideo } from '$lib/server/videos.js';
+import { readVideo, roundTrip } from '$lib/server/videos.js';
 
 const POLL_MS = Number(process.env.POLL_MS || 1_000);
 
 /** The progress of one video: every tab polls for itself, and nobody asks whether the tab is still there. */
-export function GET({ params }) {
+export async function GET({ params }) {
+  await roundTrip();
+  if (!readVideo(params.id)) error(404, 'no such video');
+
   const encoder = new TextEncoder();
   const stream = new ReadableStream({
     start(controller) {
