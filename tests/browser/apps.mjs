@@ -64,7 +64,7 @@ async function unchangedThroughSidestream(kind, browser) {
   const image = imagePath(`${kind}.png`);
   const through = await usePage(browser, side.origin, image);
   const after = await app.counters();
-  assert.equal(after.streams - before.streams, 1, 'through sidestream, the app holds one stream for all tabs of a user');
+  assert.equal(after.streams - before.streams, 1, 'through sidestream, the app holds one stream for all tabs of ada');
   assert.ok(statSync(image).size < 150 * 1024, `${image} is too large for the docs`);
 
   // The tabs through sidestream leave, and the app doesn't notice: its one stream lingers.

@@ -73,13 +73,13 @@ const APPS = {
     title: 'SvelteKit',
     directory: 'tests/apps/sveltekit-legacy',
     args: () => ['build'],
-    versions: (dependencies) => `SvelteKit ${dependencies['@sveltejs/kit']} on adapter-node ${dependencies['@sveltejs/adapter-node']}`
+    versions: (pinned) => `SvelteKit ${pinned['@sveltejs/kit']} on adapter-node ${pinned['@sveltejs/adapter-node']}`
   },
   next: {
     title: 'Next.js',
     directory: 'tests/apps/next-legacy',
     args: (port) => ['node_modules/next/dist/bin/next', 'start', '-H', '127.0.0.1', '-p', String(port)],
-    versions: (dependencies) => `Next.js ${dependencies.next}`
+    versions: (pinned) => `Next.js ${pinned.next}`
   }
 };
 

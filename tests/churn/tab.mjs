@@ -1,15 +1,12 @@
-// One browser tab with one stream, on a socket of its own. It is made of `node:http`, because `fetch` takes a reset of a
-// close-delimited answer for a clean end, and has no way to send one.
+// One browser tab with one stream, on a socket of its own. It is made of `node:http`, because `fetch` takes a reset of
+// a close-delimited answer for a clean end, and has no way to send one.
 import { request } from 'node:http';
 
 /** What happened to the tabs against their will, and what reached them. */
-export const newTally = () => ({ opened: 0, prompt: 0, cut: 0, refused: 0 });
+export const newTally = () => ({ opened: 0, spoke: 0, cut: 0, refused: 0 });
 
 /** Chromium comes back after 3 s; the proof runs its clocks faster. */
 const RETRY_MS = 300;
-
-/** Both streams of the apps say something at once: a first message that takes longer was held back. */
-const PROMPT_MS = 1_500;
 
 export class Tab {
   #gone = false;
@@ -50,7 +47,6 @@ export class Tab {
     let isStream = false;
     let isOver = false;
     let hasMessage = false;
-    const opened = Date.now();
     this.tally.opened += 1;
     const over = () => {
       if (isOver || this.#gone) return this.#hasMessage();
@@ -68,7 +64,7 @@ export class Tab {
         rest = lines.pop();
         if (hasMessage || !isStream || !lines.some((line) => line.startsWith('data:'))) return;
         hasMessage = true;
-        if (Date.now() - opened < PROMPT_MS) this.tally.prompt += 1;
+        this.tally.spoke += 1;
         this.#hasMessage();
       });
       response.on('error', over);
