@@ -18,11 +18,11 @@ use hyper::{body::Incoming, ext::ReasonPhrase};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::headers::remove_hop_by_hop;
 pub use self::{
     admit::{admit, refuse},
     body::{AppBody, ResponseBody},
 };
-pub(crate) use self::headers::remove_hop_by_hop;
 use self::{body::Upload, upgrade::Upgrade};
 use crate::{
     metrics::{Metrics, Outcome, Purpose},

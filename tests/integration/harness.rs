@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The one deadline of every wait. It is generous because it is never what a test measures: a wait ends with its
 /// event, and only a broken program runs into the deadline.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits for `future` under [`DEADLINE`]; a miss fails the test and says what was waited for.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
@@ -39,6 +39,13 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
 /// The route that most tests watch, quick enough that no test waits for it.
 pub(crate) const PROGRESS: &str =
     "path=/api/progress/{id},poll=/api/videos/{id},interval=50ms,max-interval=100ms,linger=200ms";
+
+/// [`PROGRESS`] with further keys, which win over its own.
+pub(crate) fn progress(keys: &str) -> String {
+    let name = |pair: &str| pair.split('=').next().map(str::to_owned);
+    let own = PROGRESS.split(',').filter(|own| keys.split(',').all(|key| name(key) != name(own)));
+    own.chain([keys]).collect::<Vec<_>>().join(",")
+}
 
 /// The pattern of [`PROGRESS`], as it stands in labels.
 pub(crate) const PROGRESS_PATH: &str = "/api/progress/{id}";

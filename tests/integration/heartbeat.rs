@@ -3,7 +3,7 @@
 use crate::harness::{
     NOTIFICATIONS, PROGRESS,
     app::{App, Stream},
-    running, running_text,
+    progress, running, running_text,
     sidestream::Sidestream,
 };
 
@@ -38,7 +38,7 @@ async fn the_three_forms_are_what_the_flag_says() {
 async fn an_event_after_heartbeats_is_whole() {
     let app = App::start();
     app.job("v1").answer(running(1));
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},heartbeat=50ms")).start().await;
+    let side = Sidestream::before(&app).route(&progress("heartbeat=50ms")).start().await;
     let mut client = side.sse("/api/progress/v1").open().await;
     client.next_event().await;
 
@@ -62,10 +62,10 @@ async fn a_heartbeat_comes_after_silence_only() {
 
     for n in 0..50 {
         stream.send(format!("id: {n}\ndata: {n}\n\n")).await;
-        client.next_event().await;
+        let event = client.next_event().await;
+        // The first bytes leave at once, so a comment may stand before the first event.
+        assert!(n == 0 || event.comments == 0, "{:?}", event.raw);
     }
-
-    assert!(!client.text().contains(":\n"), "{:?}", client.text());
 }
 
 #[tokio::test]

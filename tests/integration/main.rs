@@ -8,6 +8,7 @@
 mod apps;
 mod cli;
 mod forward;
+mod guard;
 mod harness;
 mod heartbeat;
 mod life;

@@ -87,7 +87,8 @@ async fn fifty_tabs_of_one_video_cost_the_app_one_read_per_interval() {
 #[ignore = "needs node; tests/run runs it"]
 async fn tabs_that_close_no_longer_hit_the_apps_closed_controllers() {
     let app = NodeApp::start().await;
-    let side = Sidestream::before_addr(app.addr()).route(PROGRESS).route(NOTIFICATIONS).start().await;
+    let side =
+        Sidestream::before_addr(app.addr()).route(PROGRESS).route(&format!("{NOTIFICATIONS},greeting=1")).start().await;
     let id = start_video(&side).await;
     let paths = [format!("/api/progress/{id}"), "/api/notifications/sse".to_owned()];
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::harness::{
     NOTIFICATIONS, PROGRESS, PROGRESS_PATH,
     app::{Answer, App, Seen},
-    running, running_text,
+    progress, running, running_text,
     sidestream::Sidestream,
 };
 
@@ -58,7 +58,7 @@ async fn two_users_of_one_url_each_see_their_own_job() {
 async fn two_tabs_of_one_session_share_one_poll() {
     let app = App::start();
     app.job("v1").answer(running(1));
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},interval=20s,max-interval=20s")).start().await;
+    let side = Sidestream::before(&app).route(&progress("interval=20s,max-interval=20s")).start().await;
 
     for _ in 0..3 {
         let mut tab = side.sse("/api/progress/v1").cookie("user=ada").header("User-Agent", "x").open().await;
@@ -227,7 +227,7 @@ async fn no_event_crosses_users_under_churn_and_restarts_on_a_subscribe_route() 
 async fn a_new_scope_gets_nothing_until_the_app_has_spoken_to_it() {
     for share in ["credentials", "authorized"] {
         let app = app_of_users();
-        let route = format!("{PROGRESS},share={share},heartbeat=50ms,linger=1m");
+        let route = progress(&format!("share={share},heartbeat=50ms,linger=1m"));
         let side = Sidestream::before(&app).route(&route).start().await;
         let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
         ada.next_event().await;
@@ -263,7 +263,7 @@ async fn share_authorized_admits_each_by_their_own_answer_and_polls_once_for_all
     let app = App::start();
     let job = app.job("v1");
     job.answer_with(answer_members_only);
-    let route = format!("{PROGRESS},share=authorized,interval=20s,max-interval=20s");
+    let route = progress("share=authorized,interval=20s,max-interval=20s");
     let side = Sidestream::before(&app).route(&route).start().await;
 
     let mut members = Vec::new();
@@ -292,7 +292,7 @@ async fn share_authorized_polls_with_anothers_credentials_when_the_first_expire(
     let app = App::start();
     let job = app.job("v1");
     job.answer(running(1));
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},share=authorized")).start().await;
+    let side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
     let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
     ada.next_event().await;
     let mut bob = side.sse("/api/progress/v1").cookie("user=bob").open().await;
@@ -310,7 +310,7 @@ async fn share_authorized_ends_when_no_credentials_are_left() {
     let app = App::start();
     let job = app.job("v1");
     job.answer(running(1));
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},share=authorized")).start().await;
+    let side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
     let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
     ada.next_event().await;
     let mut bob = side.sse("/api/progress/v1").cookie("user=bob").open().await;
@@ -329,7 +329,7 @@ async fn share_authorized_asks_again_within_the_max_age() {
     let app = App::start();
     let job = app.job("v1");
     job.answer(running(1));
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},share=authorized,max-age=600ms")).start().await;
+    let side = Sidestream::before(&app).route(&progress("share=authorized,max-age=600ms")).start().await;
     let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
     ada.next_event().await;
     let mut bob = side.sse("/api/progress/v1").cookie("user=bob").open().await;
@@ -348,7 +348,7 @@ async fn share_public_is_one_topic_and_carries_no_credentials() {
     app.job("v1").answer(running(1));
     let events = app.events("/notifications");
     let side = Sidestream::before(&app)
-        .route(&format!("{PROGRESS},share=public,interval=20s,max-interval=20s"))
+        .route(&progress("share=public,interval=20s,max-interval=20s"))
         .route("path=/notifications,subscribe,share=public")
         .start()
         .await;

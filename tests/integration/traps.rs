@@ -1,6 +1,6 @@
 //! The traps of DESIGN 10 that no other module has a test of its own for, under the name they are known by.
 
-use std::{io::ErrorKind, time::Duration};
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::harness::{
     PROGRESS, PROGRESS_PATH,
     app::{Answer, App},
     client::Client,
-    eventually, running, running_text,
+    eventually, progress, running, running_text,
     sidestream::Sidestream,
     within,
 };
@@ -29,7 +29,7 @@ async fn half_open_peers_are_counted_as_stale_and_then_closed() {
     let app = App::start();
     app.job("v1").answer(running(1));
     let side = Sidestream::before(&app)
-        .route(&format!("{PROGRESS},heartbeat=100ms"))
+        .route(&progress("heartbeat=100ms"))
         .flag("--stale-after", "500ms")
         .flag("--reap-after", "4s")
         .start()
@@ -79,7 +79,7 @@ async fn a_quiet_peer_that_acknowledges_is_not_stale() {
     let app = App::start();
     app.job("v1").answer(running(1));
     let side = Sidestream::before(&app)
-        .route(&format!("{PROGRESS},heartbeat=5s"))
+        .route(&progress("heartbeat=5s"))
         .flag("--stale-after", "200ms")
         .flag("--reap-after", "400ms")
         .start()
@@ -222,7 +222,7 @@ async fn after_chaos_every_gauge_is_zero() {
         _ => running(2),
     });
     let side = Sidestream::before(&app)
-        .route(&format!("{PROGRESS},heartbeat=30ms,max-age=400ms"))
+        .route(&progress("heartbeat=30ms,max-age=400ms"))
         .flag("--not-found-grace", "50ms")
         .start()
         .await;
@@ -271,7 +271,7 @@ async fn after_chaos_every_gauge_is_zero() {
 #[tokio::test]
 async fn an_event_source_never_gets_a_5xx() {
     let app = App::start();
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},timeout=200ms")).start().await;
+    let side = Sidestream::before(&app).route(&progress("timeout=200ms")).start().await;
     let faults = [
         Answer::text(500, "oops"),
         Answer::text(503, "busy").header("Retry-After", "1"),
@@ -303,23 +303,4 @@ async fn an_aborted_download_is_aborted_at_the_app() {
 
     let large = app.at("/large");
     large.until("the download to be cancelled", |seen| seen[0].fate == crate::harness::app::Fate::Cancelled).await;
-}
-
-/// Requests that follow a stream on the same connection can't be: the stream never ends. What is pipelined behind it is
-/// dropped with the connection, and the app never sees it.
-#[tokio::test]
-async fn nothing_pipelined_behind_a_stream_is_executed_later() {
-    let app = App::start();
-    app.job("v1").answer(crate::harness::completed());
-    app.at("/page").answer(Answer::text(200, "page"));
-    let side = Sidestream::before(&app).route(PROGRESS).start().await;
-
-    let mut wire = side.sse("/api/progress/v1").send().await;
-    wire.send(&side.request("DELETE", "/page").bytes()).await.expect("the socket is open");
-    let mut client = Client::read(wire, "GET").await;
-    client.read_to_end().await;
-    let after = within("the connection to close", client.wire().fill()).await;
-
-    assert!(matches!(after, Ok(0)) || after.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
-    assert_eq!(app.at("/page").count(), 0);
 }

@@ -355,19 +355,18 @@ impl Client {
     /// Takes the next whole block off the body. A block is whole when its blank line is: a CR at the very end of what
     /// was read may be half of a CRLF, so it waits for one more byte or the end.
     fn parse_block(&mut self) -> Option<Event> {
-        let text = String::from_utf8_lossy(&self.body[self.read_to..]).into_owned();
+        let bytes = &self.body[self.read_to..];
         let mut event = Event::default();
-        let mut rest = text.as_str();
+        let mut at = 0;
         loop {
-            let (line, after) = take_line(rest, self.end.is_some())?;
-            rest = after;
+            let (line, next) = take_line(&bytes[at..], self.end.is_some())?;
+            at += next;
             if line.is_empty() {
-                let used = text.len() - rest.len();
-                event.raw = text[..used].to_owned();
-                self.read_to += used;
+                event.raw = String::from_utf8_lossy(&bytes[..at]).into_owned();
+                self.read_to += at;
                 return Some(event);
             }
-            event.field(line);
+            event.field(&String::from_utf8_lossy(line));
         }
     }
 }
@@ -406,14 +405,15 @@ impl Event {
     }
 }
 
-fn take_line(text: &str, at_end: bool) -> Option<(&str, &str)> {
-    let end = text.find(['\r', '\n'])?;
-    let after = &text[end..];
-    if after == "\r" && !at_end {
-        return None;
-    }
-    let rest = after.strip_prefix("\r\n").unwrap_or(&after[1..]);
-    Some((&text[..end], rest))
+/// The first line without its end, and how many bytes it takes with it.
+fn take_line(bytes: &[u8], at_end: bool) -> Option<(&[u8], usize)> {
+    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
+    let end_bytes = match &bytes[end..] {
+        [b'\r'] if !at_end => return None,
+        [b'\r', b'\n', ..] => 2,
+        _ => 1,
+    };
+    Some((&bytes[..end], end + end_bytes))
 }
 
 fn status_of(head: &Head) -> u16 {

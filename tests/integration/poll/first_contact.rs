@@ -6,7 +6,7 @@ use crate::harness::{
     PROGRESS, PROGRESS_PATH,
     app::{Answer, App},
     client::End,
-    running, running_text,
+    progress, running, running_text,
     sidestream::Sidestream,
     wire::Framing,
 };
@@ -272,7 +272,7 @@ async fn a_404_in_the_first_moment_of_a_job_is_asked_again() {
 async fn a_first_connect_while_the_app_is_down_gets_200_and_waits_for_the_snapshot() {
     let app = App::start_stopped().await;
     app.job("v1").answer(running(1));
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},heartbeat=100ms")).start().await;
+    let side = Sidestream::before(&app).route(&progress("heartbeat=100ms")).start().await;
 
     let mut client = side.sse("/api/progress/v1").open().await;
     assert_eq!(client.status(), 200);

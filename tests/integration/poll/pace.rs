@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::harness::{
     PROGRESS, PROGRESS_PATH,
     app::{Answer, App, gaps},
-    completed, running, running_text,
+    completed, progress, running, running_text,
     sidestream::Sidestream,
 };
 
@@ -231,7 +231,7 @@ async fn a_slow_reader_gets_the_latest_and_not_the_backlog() {
     // Large snapshots, so that the kernel's buffers can't hold the backlog either.
     let answer = |n: usize| Answer::json(&json!({"status": "processing", "n": n, "pad": "x".repeat(500_000)}));
     job.answer(answer(0));
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},max-age=0")).start().await;
+    let side = Sidestream::before(&app).route(&progress("max-age=0")).start().await;
     let mut slow = side.sse("/api/progress/v1").receive_buffer(4096).open().await;
     let mut quick = side.sse("/api/progress/v1").open().await;
     quick.next_event().await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{
     PROGRESS,
     app::{Answer, App},
-    running,
+    progress, running,
     sidestream::Sidestream,
 };
 
@@ -83,7 +83,7 @@ async fn the_rest_of_a_path_may_be_a_parameter_but_cannot_climb() {
     app.at("/files/*").answer(running(1));
     app.at("/watch/*").answer(Answer::text(200, "passed on"));
     let side =
-        Sidestream::before(&app).route("path=/watch/{*rest},poll=/files/{rest}/status,interval=50ms").start().await;
+        Sidestream::before(&app).route("path=/watch/{*rest},poll=/files/{*rest}/status,interval=50ms").start().await;
 
     side.sse("/watch/a/b%20c/d").open().await.next_event().await;
     let climbing = side.sse("/watch/a/../../admin").fetch().await;
@@ -103,7 +103,7 @@ async fn a_template_gives_the_stream_the_shape_that_the_front_end_knows() {
     let file = directory.path().join("shape.json");
     let shape = r#"{ "type": "$/status", "videoId": "$/id", "n": ["$/progress", "$/tags/1"], "k": 1, "$/id": "$$5" }"#;
     std::fs::write(&file, shape).expect("the template can be written");
-    let side = Sidestream::before(&app).route(&format!("{PROGRESS},template={}", file.display())).start().await;
+    let side = Sidestream::before(&app).route(&progress(&format!("template={}", file.display()))).start().await;
 
     let mut client = side.sse("/api/progress/v1").open().await;
     let first = client.next_event().await;
