@@ -258,7 +258,8 @@ ${NOTES}
 console.log(text);
 if (flags.includes('--write')) {
   const versions = ['sveltekit', 'next'].map(App.versionsOf).join(', ');
-  const made = `Made by \`tests/proof --write\`, not by hand: ${versions}, Node ${process.version.slice(1)}, nginx ${Nginx.version()}.`;
+  const tools = `Node ${process.version.slice(1)}, nginx ${Nginx.version()}`;
+  const made = `Made by \`tests/proof --write\`, not by hand: ${versions},\n${tools}.`;
   writeFileSync(join(ROOT, 'docs/proof.md'), `# The proof\n\n${made}\n\n${text}\n${PICTURES}`);
 }
 const failures = results.flatMap((column) => [...complaints(column)]);
