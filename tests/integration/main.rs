@@ -5,6 +5,7 @@
 //! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
 //! the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
+mod apps;
 mod cli;
 mod forward;
 mod guard;
