@@ -6,6 +6,7 @@
 //! the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
 mod cli;
+mod clients;
 mod forward;
 mod harness;
 mod heartbeat;
