@@ -51,8 +51,8 @@ struct State {
     /// What the open connections have to do, and those that come later don't.
     orders: CancellationToken,
     how: Option<Cut>,
-    /// Cuts the connection right behind these bytes of an answer, once.
-    cut_after: Option<Vec<u8>>,
+    /// Carries nothing more behind these bytes of an answer, once.
+    hold_after: Option<Vec<u8>>,
 }
 
 // === impl Cutter ===
@@ -90,9 +90,10 @@ impl Cutter {
         self.shared.change(|state| state.is_shut = false);
     }
 
-    /// Ends the connection that answers with `bytes`, right behind them; once.
-    pub(super) fn cut_after(&self, bytes: &str) {
-        self.shared.change(|state| state.cut_after = Some(bytes.as_bytes().to_vec()));
+    /// Holds back what follows `bytes` in an answer, until the connection is cut; once. A cut at once would be another case:
+    /// browsers drop what a stream brought together with its failure.
+    pub(super) fn hold_after(&self, bytes: &str) {
+        self.shared.change(|state| state.hold_after = Some(bytes.as_bytes().to_vec()));
     }
 
     /// The requests so far for a path that begins so.
@@ -168,15 +169,16 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
     server.set_nodelay(true).expect("a socket takes TCP_NODELAY");
     let (from_client, mut to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    tokio::select! {
-        () = orders.cancelled() => {
-            if shared.lock().how == Some(Cut::Rst) {
-                let socket = socket2::SockRef::from(to_client.as_ref());
-                socket.set_linger(Some(Duration::ZERO)).expect("a socket takes SO_LINGER");
-            }
-        }
-        () = requests(from_client, to_server, &shared) => {}
-        () = answers(from_server, &mut to_client, &shared) => {}
+    let is_cut = tokio::select! {
+        () = orders.cancelled() => true,
+        () = requests(from_client, to_server, &shared) => false,
+        () = answers(from_server, &mut to_client, &shared) => false,
+    };
+    if is_cut && shared.lock().how == Some(Cut::Rst) {
+        let socket = socket2::SockRef::from(to_client.as_ref());
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket takes SO_LINGER");
+        // Its drop would say FIN before the close says RST.
+        to_client.forget();
     }
 }
 
@@ -202,21 +204,24 @@ async fn answers(mut from: OwnedReadHalf, to: &mut OwnedWriteHalf, shared: &Shar
     let mut passed: Vec<u8> = Vec::new();
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let wanted = shared.lock().cut_after.clone();
+        let wanted = shared.lock().hold_after.clone();
         let mut send = read;
-        let mut is_last = false;
+        let mut is_held = false;
         if let Some(wanted) = wanted {
             let already = passed.len();
             passed.extend_from_slice(&buffer[..read]);
             if let Some(at) = find(&passed, &wanted) {
                 send = at + wanted.len() - already;
-                is_last = true;
-                shared.change(|state| state.cut_after = None);
+                is_held = true;
+                shared.change(|state| state.hold_after = None);
             }
             passed.drain(..passed.len().saturating_sub(wanted.len()));
         }
-        if to.write_all(&buffer[..send]).await.is_err() || is_last {
+        if to.write_all(&buffer[..send]).await.is_err() {
             return;
+        }
+        if is_held {
+            std::future::pending().await
         }
     }
 }

@@ -4,14 +4,14 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::PATIENCE;
-use crate::harness::node::repository_file;
+use crate::harness::{eventually, node::repository_file};
 
 /// A running driver.
 ///
@@ -19,7 +19,7 @@ use crate::harness::node::repository_file;
 /// doesn't listen, is a kill by its id.
 #[derive(Debug)]
 pub(super) struct Driver {
-    child: Child,
+    child: Mutex<Child>,
     stdin: Mutex<Option<ChildStdin>>,
     lines: Arc<Mutex<Vec<Value>>>,
     changes: watch::Receiver<usize>,
@@ -102,7 +102,7 @@ impl Driver {
             }
         });
         let stdin = Mutex::new(child.stdin.take());
-        Arc::new(Self { child, stdin, lines, changes })
+        Arc::new(Self { child: Mutex::new(child), stdin, lines, changes })
     }
 
     /// Sends one line.
@@ -137,6 +137,26 @@ impl Driver {
         }
     }
 
+    /// Kills it as an out-of-memory kill does.
+    pub(super) fn kill(&self) {
+        let mut child = self.lock_child();
+        child.kill().expect("the child is ours");
+        child.wait().expect("the child can be waited for");
+    }
+
+    /// Waits for its own end.
+    pub(super) async fn exit_code(&self) -> Option<i32> {
+        let status = eventually("the driver to end", async || {
+            self.lock_child().try_wait().expect("the child can be waited for")
+        });
+        status.await.code()
+    }
+
+    /// The lines that are no JSON, so far, each with its line end.
+    pub(super) fn text(&self) -> String {
+        self.lines().iter().filter_map(Value::as_str).flat_map(|line| [line, "\n"]).collect()
+    }
+
     /// How many lines so far `is_it` holds for.
     pub(super) fn count(&self, is_it: impl Fn(&Value) -> bool) -> usize {
         self.lines().iter().filter(|line| is_it(line)).count()
@@ -150,6 +170,10 @@ impl Driver {
         }
     }
 
+    fn lock_child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().expect("nobody panics under this lock")
+    }
+
     fn lines(&self) -> Vec<Value> {
         self.lines.lock().expect("nobody panics under this lock").clone()
     }
@@ -159,12 +183,13 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.stdin.lock().expect("nobody panics under this lock").take();
         let until = std::time::Instant::now() + CLOSING;
-        while matches!(self.child.try_wait(), Ok(None)) && std::time::Instant::now() < until {
+        let mut child = self.lock_child();
+        while matches!(child.try_wait(), Ok(None)) && std::time::Instant::now() < until {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         // Both fail only when it has ended, which is what they are for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::harness::{COMPLETED, completed, running, running_text};
 
-const JOB: &str = "/api/progress/v1";
-const FEED: &str = "/notifications";
+pub(super) const JOB: &str = "/api/progress/v1";
+pub(super) const FEED: &str = "/notifications";
 /// Long linger: in these tests it is the client that is away, and its topic has to wait for it.
-const JOBS: &str = "path=/api/progress/{id},poll=/api/videos/{id},interval=50ms,max-interval=100ms,linger=60s,\
+pub(super) const JOBS: &str = "path=/api/progress/{id},poll=/api/videos/{id},interval=50ms,max-interval=100ms,linger=60s,\
                     heartbeat=100ms,retry=1s";
-const FEEDS: &str = "path=/notifications,subscribe,linger=60s,heartbeat=100ms,retry=1s";
+pub(super) const FEEDS: &str = "path=/notifications,subscribe,linger=60s,heartbeat=100ms,retry=1s";
 
 /// How an app uses a client.
 struct Subject {
@@ -212,10 +212,10 @@ impl Subject {
     async fn back_with_the_last_id(&self) -> String {
         let world = World::new(|side| side.route(JOBS)).await;
         world.app.job("v1").answer(completed());
-        world.net.cut_after(&format!("{COMPLETED}\n\n"));
+        world.net.hold_after(&format!("{COMPLETED}\n\n"));
         let mut watcher = world.watch(&self.client, JOB).await;
         assert_eq!(watcher.message().await.data, COMPLETED);
-        world.net.until_requests(JOB, 2).await;
+        world.net.cut(Cut::Fin);
 
         let stops = async {
             loop {
@@ -232,7 +232,7 @@ impl Subject {
                 _ if self.is_loop_of_app => "204: an iterator without events".to_owned(),
                 _ => "204: stops for good".to_owned(),
             },
-            () = world.net.until_requests(JOB, 6) => "204: **asks again for ever**".to_owned(),
+            () = world.net.until_requests(JOB, 4) => "204: **asks again for ever**".to_owned(),
         };
         assert_eq!(watcher.data(), [COMPLETED]);
         words
