@@ -1,4 +1,4 @@
-//! The admin side: `/metrics`, `/livez`, `/readyz`, `/api/stats`, and a page for people at `/`.
+//! The admin side: `/metrics`, `/livez`, `/readyz`, `/api/stats`, the same live at `/api/stats/stream`, and a page for people at `/`.
 //!
 //! It has a listener of its own, so that it can stay closed to the world and answers when the public side drains. Nothing
 //! here shows a credential, a query string or an id of a job.
@@ -7,11 +7,13 @@ use std::{
     convert::Infallible,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -21,6 +23,7 @@ use tracing::{debug, warn};
 
 use crate::{
     accept::accept,
+    event::{self, Event},
     readiness::{Readiness, State},
     stats::Stats,
 };
@@ -36,6 +39,12 @@ pub struct Admin {
     pub stats: Stats,
 }
 
+/// What the admin side answers with.
+type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// How often `/api/stats/stream` tells.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// The page's own rules: nothing from elsewhere, and nobody else may frame it.
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
                    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -50,7 +59,10 @@ impl Admin {
             let admin = Arc::clone(&self);
             let stop = stop.clone();
             tracker.spawn(async move {
-                let service = service_fn(move |req| std::future::ready(Ok::<_, Infallible>(admin.answer(&req))));
+                let service = service_fn(move |req| {
+                    let admin = Arc::clone(&admin);
+                    async move { Ok::<_, Infallible>(admin.answer(&req).await) }
+                });
                 let conn =
                     http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
                 if let Some(Err(error)) = stop.run_until_cancelled(conn).await {
@@ -60,7 +72,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, req: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, req: &Request<Incoming>) -> Response<AdminBody> {
         if !matches!(*req.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -74,7 +86,8 @@ impl Admin {
                 State::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
                 State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             },
-            "/api/stats" => typed("application/json", self.stats.json(self.readiness.get()).to_string().into()),
+            "/api/stats" => typed("application/json", self.stats.json(self.readiness.get()).await.to_string().into()),
+            "/api/stats/stream" => self.stream(),
             "/" => typed("text/html; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.html"))),
             "/page.css" => typed("text/css; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.css"))),
             "/page.js" => typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js"))),
@@ -82,7 +95,21 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
+    /// The same, told again and again. Not one of the program's own streams: it would count itself.
+    fn stream(self: Arc<Self>) -> Response<AdminBody> {
+        let ticks = tokio::time::interval(TELL_EVERY);
+        let told = futures_util::stream::unfold((self, ticks), |(admin, mut ticks)| async move {
+            ticks.tick().await;
+            let data = admin.stats.json(admin.readiness.get()).await.to_string();
+            let frame = event::encoded(&Event { id: None, name: None, data });
+            Some((Ok(Frame::data(frame.block())), (admin, ticks)))
+        });
+        let mut response = typed("text/event-stream", Bytes::new());
+        *response.body_mut() = StreamBody::new(told).boxed_unsync();
+        response
+    }
+
+    fn metrics(&self) -> Response<AdminBody> {
         let encoder = TextEncoder::new();
         let mut buffer = Vec::new();
         match encoder.encode(&self.registry.gather(), &mut buffer) {
@@ -95,14 +122,14 @@ impl Admin {
     }
 }
 
-fn text(status: StatusCode, line: &'static str) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, line: &'static str) -> Response<AdminBody> {
     let mut response = typed("text/plain; charset=utf-8", Bytes::from_static(line.as_bytes()));
     *response.status_mut() = status;
     response
 }
 
-fn typed(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn typed(content_type: &'static str, body: Bytes) -> Response<AdminBody> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -119,7 +146,6 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
     use std::{
         io::{Read, Write},
         net::TcpStream,
-        time::Duration,
     };
     // Container runtimes kill a check after some seconds of their own; this one says why first.
     const PATIENCE: Duration = Duration::from_secs(3);

@@ -12,12 +12,14 @@ use crate::{
     config::Config,
     connections::{Connections, Limits},
     forward::Forwarder,
+    guard::{self, Guard, Pacing},
     hub::Hub,
     metrics::{Metrics, Phase, RouteId},
     readiness::{Readiness, State},
     route::Route,
     scope::Scopes,
     server::Server,
+    shard::{Shards, StaleCounts},
     shutdown::Shutdown,
     source::{Asker, Sources, schedule::Schedule},
     stats::Stats,
@@ -76,6 +78,7 @@ pub enum Exit {
 /// # Errors
 /// When an address can't be had.
 pub async fn bind(config: Config) -> Result<Bound, BindError> {
+    raise_file_limit(config.max_connections);
     let mut public = Vec::new();
     for addr in &config.listen {
         public.push(listen("--listen", *addr).await?);
@@ -85,7 +88,11 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
         None => None,
     };
     let registry = Registry::new();
-    let names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
+    let mut names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
+    if !config.no_guard {
+        // Behind the routes, whose ids are their places on the command line.
+        names.push(guard::ROUTE.to_owned());
+    }
     let metrics = Arc::new(Metrics::register(&registry, &names)?);
     registry.register(Box::new(ProcessCollector::for_self()))?;
     Ok(Bound { config, public, admin, registry, metrics })
@@ -100,7 +107,7 @@ async fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, Tcp
 }
 
 /// Lets the process open as many files as it may: each stream is one, and the default soft limit of many systems is 1,024.
-pub fn raise_file_limit(streams: usize) {
+fn raise_file_limit(streams: usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -144,11 +151,19 @@ impl Bound {
     pub async fn run(self, shutdown: Shutdown) -> Exit {
         let Self { config, public, admin, registry, metrics } = self;
         let drain_time = config.drain;
-        let parts = Parts::new(&config, registry, metrics);
+        let parts = match Parts::new(&config, registry, metrics) {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::error!(%error, "the shards can't be started");
+                return Exit::Aborted;
+            }
+        };
         let tracker = TaskTracker::new();
         // Ends what outlives the streams: the admin side, the walks, the schedule.
         let stop = CancellationToken::new();
         parts.spawn_walks(&tracker, &stop);
+        // The sockets listen since they were bound; whoever reads the lines below may ask at once.
+        parts.readiness.set(State::Ready);
         if let Some((addr, listener)) = admin {
             info!(side = "admin", %addr, "listening");
             tracker.spawn(Arc::clone(&parts.admin).serve(listener, stop.clone()));
@@ -158,7 +173,6 @@ impl Bound {
             info!(side = "public", %addr, upstream = %config.upstream.authority, "listening");
             clients.spawn(Arc::clone(&parts.server).serve(listener, clients.clone(), shutdown.clone()));
         }
-        parts.readiness.set(State::Ready);
 
         shutdown.drain.cancelled().await;
 
@@ -167,14 +181,20 @@ impl Bound {
         let streams = parts.connections.len();
         info!(streams, seconds = drain_time.as_secs_f64(), "draining");
         parts.connections.drain(drain_time);
+        parts.shards.drain(drain_time);
         clients.close();
+        let everybody_left = async {
+            clients.wait().await;
+            parts.connections.wait_empty().await;
+        };
         let exit = tokio::select! {
-            () = clients.wait() => Exit::Drained,
+            () = everybody_left => Exit::Drained,
             () = tokio::time::sleep(drain_time + DRAIN_SLACK) => Exit::Cut,
             () = shutdown.abort.cancelled() => Exit::Aborted,
         };
         shutdown.abort.cancel();
         clients.wait().await;
+        parts.shards.stop();
         stop.cancel();
         tracker.close();
         tracker.wait().await;
@@ -196,6 +216,8 @@ struct Parts {
     hub: Arc<Hub>,
     schedule: Arc<Schedule>,
     connections: Arc<Connections>,
+    shards: Arc<Shards>,
+    stale: Arc<StaleCounts>,
     server: Arc<Server>,
     admin: Arc<Admin>,
 }
@@ -203,7 +225,7 @@ struct Parts {
 // === impl Parts ===
 
 impl Parts {
-    fn new(config: &Config, registry: Registry, metrics: Arc<Metrics>) -> Self {
+    fn new(config: &Config, registry: Registry, metrics: Arc<Metrics>) -> io::Result<Self> {
         let routes: Arc<[Route]> = config.routes.clone().into();
         let upstream = Upstream::new(config.upstream.authority.clone());
         let schedule = Schedule::new(config.poll_concurrency);
@@ -222,6 +244,9 @@ impl Parts {
             reap_after: config.reap_after,
         };
         let connections = Connections::new(limits, Arc::clone(&metrics));
+        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let stale = StaleCounts::new(count, metrics.routes().len());
+        let shards = Shards::start(count, limits, &metrics, &stale)?;
         let asker = Asker::new(upstream.clone(), Arc::clone(&metrics));
         let streams = Streams {
             routes: Arc::clone(&routes),
@@ -232,30 +257,38 @@ impl Parts {
             heartbeat_form: config.heartbeat_form,
             metrics: Arc::clone(&metrics),
         };
+        let pacing = Pacing { heartbeat: config.heartbeat_interval, form: config.heartbeat_form, retry: config.retry };
+        let guard = (!config.no_guard)
+            .then(|| Guard::new(RouteId(routes.len()), Arc::clone(&connections), pacing, Arc::clone(&metrics)));
         let readiness = Readiness::default();
         let stats = Stats {
             routes: Arc::clone(&routes),
             metrics: Arc::clone(&metrics),
             hub: Arc::clone(&hub),
             connections: Arc::clone(&connections),
+            shards: Arc::clone(&shards),
             began: Instant::now(),
         };
         let server = Server {
             streams,
             forwarder: Forwarder::new(upstream, Arc::clone(&metrics)),
+            guard,
             trusted_proxies: config.trusted_proxies.clone(),
+            shards: Arc::clone(&shards),
             metrics: Arc::clone(&metrics),
         };
-        Self {
-            routes: routes.len(),
+        Ok(Self {
+            routes: metrics.routes().len(),
             admin: Arc::new(Admin { registry, readiness: readiness.clone(), stats }),
             readiness,
             metrics,
             hub,
             schedule,
             connections,
+            shards,
+            stale,
             server: Arc::new(server),
-        }
+        })
     }
 
     /// The loops that go over everything: each ends with `stop`.
@@ -268,14 +301,14 @@ impl Parts {
         let stopped = stop.clone();
         tracker.spawn(async move { stopped.run_until_cancelled(schedule.run()).await });
 
-        let (hub, connections, metrics) =
-            (Arc::clone(&self.hub), Arc::clone(&self.connections), Arc::clone(&self.metrics));
+        let (hub, connections) = (Arc::clone(&self.hub), Arc::clone(&self.connections));
+        let (stale, metrics) = (Arc::clone(&self.stale), Arc::clone(&self.metrics));
         let (routes, stopped) = (self.routes, stop.clone());
         tracker.spawn(async move {
             let sweeps = async {
                 loop {
                     tokio::time::sleep(connections.sweep_interval()).await;
-                    connections.sweep(routes);
+                    connections.sweep((0..routes).map(|route| stale.of(route)).collect());
                     sweep_data_age(&hub, &metrics, routes);
                 }
             };

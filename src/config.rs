@@ -39,6 +39,8 @@ pub struct Config {
     pub heartbeat_form: HeartbeatForm,
     /// The silence after which a heartbeat is sent on streams that no route names.
     pub heartbeat_interval: Duration,
+    /// The `retry:` hint on streams that no route names.
+    pub retry: Duration,
     /// Whether event streams that no route names are left as they are.
     pub no_guard: bool,
     /// Polls in flight at once; at least 1.
@@ -136,6 +138,7 @@ impl Config {
             routes: parse_routes(args, max_interval)?,
             heartbeat_form: args.heartbeat_form,
             heartbeat_interval: args.heartbeat_interval,
+            retry: args.retry,
             no_guard: args.no_guard,
             poll_concurrency: args.poll_concurrency,
             not_found_grace: args.not_found_grace,

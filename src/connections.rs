@@ -17,11 +17,11 @@ use std::{
 use futures_util::task::AtomicWaker;
 use rand::Rng;
 use slab::Slab;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, Transport},
+    metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, RouteMetrics, Transport},
     wire::WireState,
 };
 
@@ -43,27 +43,29 @@ pub struct Limits {
 pub struct Connections {
     limits: Limits,
     metrics: Arc<Metrics>,
-    /// Written when a stream opens or closes, read by the walks.
+    /// Written when a stream opens or closes, and when the drain begins.
     open: Mutex<Open>,
+    /// The streams that have a connection's task of their own, for the walks; those in shards are walked there.
+    listed: Mutex<Slab<Arc<Stream>>>,
+    /// Told when the last stream has gone.
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    streams: Slab<Arc<Stream>>,
+    count: usize,
     per_ip: HashMap<IpAddr, usize>,
-    /// The drain has begun: nobody sits down any more.
-    draining: bool,
+    /// The drain: until when. From then on nobody sits down any more.
+    drain_until: Option<Instant>,
 }
 
 /// What is known of one open stream from outside of it.
 #[derive(Debug)]
-pub struct Stream {
-    route: RouteId,
-    peer: IpAddr,
-    opened: Instant,
+struct Stream {
+    view: StreamView,
     /// The connection it is on.
     conn: Arc<ConnState>,
-    /// When the drain ends it, in milliseconds after `opened`, plus one; 0 = not. Written by the drain, read by the
+    /// When the drain ends it, in milliseconds after it was opened, plus one; 0 = not. Written by the drain, read by the
     /// stream when it is woken.
     drain_at: AtomicU64,
     /// The sweep ended it. Written by the sweep, read when the seat is dropped.
@@ -83,13 +85,25 @@ pub struct ConnState {
 
 /// A stream's place among the open ones; dropping it closes the books on the stream.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Permit {
     connections: Arc<Connections>,
-    key: usize,
-    stream: Arc<Stream>,
+    route: RouteId,
+    peer: IpAddr,
+    opened: Instant,
     transport: Transport,
+    /// The stream has begun. Until then the place is only kept: the app may still refuse, and that is no stream.
+    is_open: bool,
     /// Why the stream ends; the client, unless the stream says otherwise.
     reason: CloseReason,
+    wrote_to_closed: bool,
+}
+
+/// A permit that the walks can reach: of a stream on a connection's task of its own.
+#[derive(Debug)]
+pub struct Seat {
+    permit: Permit,
+    key: usize,
+    stream: Arc<Stream>,
 }
 
 /// One stream as the admin side shows it.
@@ -110,46 +124,49 @@ pub struct StreamView {
 impl Connections {
     /// No streams yet.
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { limits, metrics, open: Mutex::default() })
+        let (open, listed) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { limits, metrics, open, listed, emptied: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().expect("no code panics under this lock")
     }
 
-    /// Takes a seat for a stream of `route`, asked for by `peer`.
+    /// Lets a stream of `route`, asked for by `peer`, begin.
     ///
     /// # Errors
     /// The limit that is reached; it has been counted.
-    pub fn sit(
+    pub fn permit(
         self: &Arc<Self>,
         route: RouteId,
         peer: IpAddr,
         transport: Transport,
-        conn: Arc<ConnState>,
-    ) -> Result<Seat, RejectReason> {
-        let seated = self.try_sit(route, peer, transport, conn);
-        if let Err(reason) = &seated {
-            self.metrics.rejected(*reason);
+    ) -> Result<Permit, RejectReason> {
+        if let Err(reason) = self.count(peer) {
+            self.metrics.rejected(reason);
+            return Err(reason);
         }
-        seated
+        Ok(Permit {
+            connections: Arc::clone(self),
+            route,
+            peer,
+            opened: Instant::now(),
+            transport,
+            is_open: false,
+            reason: CloseReason::Client,
+            wrote_to_closed: false,
+        })
     }
 
-    fn try_sit(
-        self: &Arc<Self>,
-        route: RouteId,
-        peer: IpAddr,
-        transport: Transport,
-        conn: Arc<ConnState>,
-    ) -> Result<Seat, RejectReason> {
+    fn count(&self, peer: IpAddr) -> Result<(), RejectReason> {
         let mut open = self.lock();
-        if open.draining {
+        if open.drain_until.is_some() {
             return Err(RejectReason::Drain);
         }
-        if open.streams.len() >= self.limits.connections {
+        if open.count >= self.limits.connections {
             return Err(RejectReason::MaxConnections);
         }
-        // Counted even while the limit is off costs a table of addresses for nothing; so it is not.
+        // While the limit is off, a table of addresses would cost memory for nothing.
         if self.limits.per_ip > 0 {
             let count = open.per_ip.entry(peer).or_default();
             if *count >= self.limits.per_ip {
@@ -157,24 +174,13 @@ impl Connections {
             }
             *count += 1;
         }
-        let stream = Arc::new(Stream {
-            route,
-            peer,
-            opened: Instant::now(),
-            conn,
-            drain_at: AtomicU64::new(0),
-            reaped: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-        });
-        let key = open.streams.insert(Arc::clone(&stream));
-        drop(open);
-        self.metrics.route(route).opened(transport);
-        Ok(Seat { connections: Arc::clone(self), key, stream, transport, reason: CloseReason::Client })
+        open.count += 1;
+        Ok(())
     }
 
     /// Streams open now.
     pub fn len(&self) -> usize {
-        self.lock().streams.len()
+        self.lock().count
     }
 
     /// Whether no stream is open.
@@ -182,30 +188,37 @@ impl Connections {
         self.len() == 0
     }
 
-    /// Ends every stream at a random moment within `time`, so that their clients don't all come back at once; from now
-    /// on nobody gets a seat.
+    /// Waits until no stream is open.
+    pub async fn wait_empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Ends every listed stream at a random moment within `time`, so that their clients don't all come back at once; from
+    /// now on nobody gets a permit.
     pub fn drain(&self, time: Duration) {
-        let mut open = self.lock();
-        open.draining = true;
-        let streams: Vec<_> = open.streams.iter().map(|(_, stream)| Arc::clone(stream)).collect();
-        drop(open);
         let now = Instant::now();
+        self.lock().drain_until = Some(now + time);
+        let streams: Vec<_> = self.listed().iter().map(|(_, stream)| Arc::clone(stream)).collect();
         for stream in streams {
-            let moment = now + time.mul_f64(rand::rng().random_range(0.0..1.0));
-            let after = moment.duration_since(stream.opened).as_millis();
-            stream.drain_at.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+            stream.drain_at(now + time.mul_f64(rand::rng().random_range(0.0..1.0)));
             stream.waker.wake();
         }
     }
 
-    /// Counts stale streams, ends those that were stale for too long, and returns every stream's view.
-    pub fn sweep(&self, routes: usize) {
-        let mut stale = vec![0; routes];
+    /// Counts the listed streams that are stale, and ends those that were stale for too long. `stale` holds the counts of
+    /// those elsewhere, by route.
+    pub fn sweep(&self, mut stale: Vec<i64>) {
         let mut reap = Vec::new();
-        for (_, stream) in &self.lock().streams {
+        for (_, stream) in self.listed().iter() {
             let blocked = stream.blocked_for().unwrap_or_default();
             if blocked > self.limits.stale_after {
-                stale[stream.route.0] += 1;
+                stale[stream.view.route.0] += 1;
             }
             if blocked > self.limits.reap_after {
                 reap.push(Arc::clone(stream));
@@ -225,19 +238,29 @@ impl Connections {
         (self.limits.stale_after / 4).clamp(Duration::from_millis(50), Duration::from_secs(5))
     }
 
-    /// Every open stream.
+    /// Every listed stream.
     pub fn list(&self) -> Vec<StreamView> {
-        self.lock().streams.iter().map(|(_, stream)| stream.view()).collect()
+        self.listed()
+            .iter()
+            .map(|(_, stream)| StreamView { blocked_for: stream.blocked_for(), ..stream.view.clone() })
+            .collect()
     }
 
-    fn leave(&self, key: usize, peer: IpAddr) {
+    fn listed(&self) -> MutexGuard<'_, Slab<Arc<Stream>>> {
+        self.listed.lock().expect("no code panics under this lock")
+    }
+
+    fn leave(&self, peer: IpAddr) {
         let mut open = self.lock();
-        open.streams.remove(key);
+        open.count -= 1;
         if let Some(count) = open.per_ip.get_mut(&peer) {
             *count -= 1;
             if *count == 0 {
                 open.per_ip.remove(&peer);
             }
+        }
+        if open.count == 0 {
+            self.emptied.notify_waiters();
         }
     }
 }
@@ -249,8 +272,87 @@ impl Stream {
         self.conn.wire.blocked_since().map(|since| since.elapsed())
     }
 
-    fn view(&self) -> StreamView {
-        StreamView { route: self.route, peer: self.peer, opened: self.opened, blocked_for: self.blocked_for() }
+    fn drain_at(&self, moment: Instant) {
+        let after = moment.duration_since(self.view.opened).as_millis();
+        self.drain_at.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// The stream's route.
+    pub fn route(&self) -> RouteId {
+        self.route
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// When the stream began.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// The stream begins.
+    pub fn open(&mut self) {
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.metrics().opened(self.transport);
+        }
+    }
+
+    /// Says why the stream ends.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+
+    fn metrics(&self) -> &RouteMetrics {
+        self.connections.metrics.route(self.route)
+    }
+
+    /// A write met a client that had gone.
+    pub fn wrote_to_closed(&mut self) {
+        self.wrote_to_closed = true;
+    }
+
+    /// A moment of its own within the drain, if that has begun.
+    pub fn drain_at(&self) -> Option<Instant> {
+        let until = self.connections.lock().drain_until?;
+        let now = Instant::now();
+        Some(now + until.saturating_duration_since(now).mul_f64(rand::rng().random_range(0.0..1.0)))
+    }
+
+    /// Makes it a seat: the walks find it, and reach its task and its connection.
+    pub fn listed(mut self, conn: Arc<ConnState>) -> Seat {
+        self.open();
+        let view = StreamView { route: self.route, peer: self.peer, opened: self.opened, blocked_for: None };
+        let stream = Arc::new(Stream {
+            view,
+            conn,
+            drain_at: AtomicU64::new(0),
+            reaped: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let key = self.connections.listed().insert(Arc::clone(&stream));
+        // Asked after it is listed, so that a drain that begins meanwhile finds it in the list or is found here.
+        if let Some(at) = self.drain_at() {
+            stream.drain_at(at);
+        }
+        Seat { permit: self, key, stream }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.is_open {
+            if self.reason == CloseReason::Client && self.wrote_to_closed {
+                self.metrics().invalid_state(InvalidStateSide::Client);
+            }
+            self.metrics().closed(self.transport, self.reason);
+        }
+        self.connections.leave(self.peer);
     }
 }
 
@@ -265,7 +367,7 @@ impl Seat {
     /// When the drain wants this stream to end, once it has begun.
     pub fn drain_at(&self) -> Option<Instant> {
         let after = self.stream.drain_at.load(Ordering::Acquire).checked_sub(1)?;
-        Some(self.stream.opened + Duration::from_millis(after))
+        Some(self.stream.view.opened + Duration::from_millis(after))
     }
 
     /// Whether earlier bytes still wait for the peer; then nothing new should be made ready for it. The task is woken
@@ -276,28 +378,23 @@ impl Seat {
 
     /// The stream's route.
     pub fn route(&self) -> RouteId {
-        self.stream.route
-    }
-
-    /// When the stream opened.
-    pub fn opened(&self) -> Instant {
-        self.stream.opened
+        self.permit.route
     }
 
     /// Says why the stream ends.
     pub fn close(&mut self, reason: CloseReason) {
-        self.reason = reason;
+        self.permit.close(reason);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.connections.leave(self.key, self.stream.peer);
-        let reason = if self.stream.reaped.load(Ordering::Acquire) { CloseReason::Stale } else { self.reason };
-        let metrics = self.connections.metrics.route(self.stream.route);
-        if reason == CloseReason::Client && self.stream.conn.wire.write_failed() {
-            metrics.invalid_state(InvalidStateSide::Client);
+        self.permit.connections.listed().remove(self.key);
+        if self.stream.reaped.load(Ordering::Acquire) {
+            self.permit.close(CloseReason::Stale);
         }
-        metrics.closed(self.transport, reason);
+        if self.stream.conn.wire.write_failed() {
+            self.permit.wrote_to_closed();
+        }
     }
 }

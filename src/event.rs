@@ -112,28 +112,81 @@ pub fn content_id(data: &str) -> String {
     blake3::hash(data.as_bytes()).to_hex()[..32].to_owned()
 }
 
+/// Bytes of a stream as they go onto the wire, made once and shared by all who get them: as a chunk of a chunked body, with
+/// the bare bytes inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    chunk: Bytes,
+    /// Length of the chunk's size line.
+    size_line: u8,
+}
+
+/// What ends a chunk (RFC 9112, section 7.1).
+const CHUNK_END: &[u8] = b"\r\n";
+
+// === impl Frame ===
+
+impl Frame {
+    /// The frame whose bytes are `parts`, one after the other; not empty, since an empty chunk would end the body.
+    pub fn new(parts: &[&[u8]]) -> Self {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        debug_assert!(length > 0, "an empty frame would end a chunked body");
+        let size_line = format!("{length:X}\r\n");
+        let mut chunk = BytesMut::with_capacity(size_line.len() + length + CHUNK_END.len());
+        chunk.extend_from_slice(size_line.as_bytes());
+        for part in parts {
+            chunk.extend_from_slice(part);
+        }
+        chunk.extend_from_slice(CHUNK_END);
+        let size_line = u8::try_from(size_line.len()).expect("sixteen digits and a newline at most");
+        Self { chunk: chunk.freeze(), size_line }
+    }
+
+    /// As a chunk.
+    pub fn chunk(&self) -> Bytes {
+        self.chunk.clone()
+    }
+
+    /// Bare.
+    pub fn block(&self) -> Bytes {
+        self.chunk.slice(usize::from(self.size_line)..self.chunk.len() - CHUNK_END.len())
+    }
+
+    /// Length of the bare bytes.
+    pub fn len(&self) -> usize {
+        self.chunk.len() - usize::from(self.size_line) - CHUNK_END.len()
+    }
+
+    /// Never: see [`Frame::new`].
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same with a `retry:` line in front, in one block: a block of its own makes some clients deliver an empty message.
+    pub fn with_retry(&self, retry: Duration) -> Self {
+        Self::new(&[&retry_line(retry), &self.block()])
+    }
+}
+
 /// The bytes of an event whose fields are known to be sound: made by us, or read by the decoder, which can't yield others.
 ///
 /// A field that is not is left out rather than that a panic ends the source: the data still arrives.
-pub fn encoded(event: &Event) -> Bytes {
-    event.encode().unwrap_or_else(|_| {
+pub fn encoded(event: &Event) -> Frame {
+    let block = event.encode().unwrap_or_else(|_| {
         let bare = Event { id: None, name: None, data: event.data.clone() };
         bare.encode().expect("an event without id and name has nothing that can't be encoded")
-    })
+    });
+    Frame::new(&[&block])
 }
 
 /// The event that ends a job: the id and data of its last snapshot under the name `done`.
-pub fn done(snapshot: &Bytes) -> Bytes {
-    const NAME: &[u8] = b"event: done\n";
-    let mut block = BytesMut::with_capacity(NAME.len() + snapshot.len());
-    block.extend_from_slice(NAME);
-    block.extend_from_slice(snapshot);
-    block.freeze()
+pub fn done(snapshot: &Frame) -> Frame {
+    Frame::new(&[b"event: done\n", &snapshot.block()])
 }
 
 /// The event that tells that a job is not there any more.
-pub fn gone() -> Bytes {
-    Bytes::from_static(b"event: gone\ndata: {}\n\n")
+pub fn gone() -> Frame {
+    Frame::new(&[b"event: gone\ndata: {}\n\n"])
 }
 
 /// JSON on one line, otherwise as it was written. Between the tokens of a JSON text a newline is only white space, and

@@ -145,6 +145,13 @@ impl Hub {
             // Its last subscribers keep the old topic; the newcomer begins anew.
             gone.extend(inner.remove(&order.key));
         }
+        if order.admitted
+            && let Some(slot) = inner.topics.get(&order.key)
+            && !slot.topic.lenders().admit(&order.lender)
+        {
+            // It dies of its last lender's refusal in this moment; the app admitted this client after that one.
+            gone.extend(inner.remove(&order.key));
+        }
         if !inner.topics.contains_key(&order.key) {
             if inner.topics.len() >= self.topics_max {
                 let longest_idle = inner.by_idle.values().next().cloned();
@@ -161,9 +168,6 @@ impl Hub {
         }
         slot.subscribers += 1;
         let lender = order.admitted.then_some(order.lender);
-        if let Some(lender) = &lender {
-            slot.topic.lenders().admit(lender);
-        }
         // Before the source hears of it: what that publishes from then on is this subscriber's too.
         let cursor = slot.topic.join();
         slot.source.joined(slot.subscribers == 1);
@@ -249,7 +253,10 @@ impl std::fmt::Debug for Hub {
 
 impl Inner {
     fn insert(&mut self, order: &Order, sources: &dyn StartSource, metrics: &Arc<Metrics>) {
-        let lenders = if order.admitted { Lenders::admitted() } else { Lenders::fixed(Arc::clone(&order.lender)) };
+        let lenders = match order.admitted {
+            true => Lenders::admitted(&order.lender),
+            false => Lenders::fixed(Arc::clone(&order.lender)),
+        };
         let topic = Topic::new(order.key.clone(), order.store, lenders, Arc::clone(metrics));
         let source = sources.start(&topic, order);
         let id = self.next_id;

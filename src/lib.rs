@@ -7,8 +7,10 @@
 //!  app                                      bind, run, drain
 //!  server ─ accept ─ wire                   a connection, and what its bytes tell
 //!  router                                   a stream, or something to forward?
-//!  ├─ forward ─ upstream                    everything that is no stream goes to the app as it came
+//!  ├─ forward ─ upstream ─ guard            everything that is no stream of ours goes to the app as it came; what
+//!  │                                        turns out to be a stream there is kept alive
 //!  └─ stream ─ connections ─ scope          a seat, whose it is, admission, the body
+//!       ├─ takeover ─ shard                the socket, out of hyper's hands into a slab of streams, one per core
 //!       └─ subscription ─ hub ─ topic       one topic for all who watch the same thing
 //!            └─ source ─ poll | subscribe   one request, or one stream, at the app for all of them
 //! ```
@@ -33,9 +35,15 @@ pub mod router;
 
 pub mod forward;
 
+pub mod guard;
+
 pub mod upstream;
 
 pub mod stream;
+
+pub mod takeover;
+
+pub mod shard;
 
 pub mod connections;
 pub mod refusal;

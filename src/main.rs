@@ -37,7 +37,6 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<app::Exit, String> {
-    app::raise_file_limit(config.max_connections);
     let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
     let bound = app::bind(config).await.map_err(|error| error.to_string())?;
     Ok(bound.run(shutdown).await)

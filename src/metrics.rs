@@ -35,6 +35,8 @@ label! {
     Transport {
         /// A streaming body on HTTP/1.x.
         Http1 => "http1",
+        /// The app's own body, passed through on HTTP/1.x with heartbeats in its gaps.
+        Guarded => "guarded",
     }
 }
 
@@ -297,6 +299,11 @@ impl Metrics {
         &self.routes[route.0]
     }
 
+    /// Every route, in the order they were registered in.
+    pub fn routes(&self) -> impl ExactSizeIterator<Item = RouteId> + use<> {
+        (0..self.routes.len()).map(RouteId)
+    }
+
     /// Counts a stream that was turned away.
     pub fn rejected(&self, reason: RejectReason) {
         self.rejected[reason as usize].inc();
@@ -388,6 +395,12 @@ impl RouteMetrics {
     /// Counts a frame handed to the transport.
     pub fn frame_sent(&self, kind: FrameKind, bytes: usize) {
         self.frames_sent[kind as usize].inc();
+        self.sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// Counts bytes of the app that were handed to the transport as they came, and the events they completed.
+    pub fn passed(&self, events: u64, bytes: usize) {
+        self.frames_sent[FrameKind::Event as usize].inc_by(events);
         self.sent_bytes.inc_by(bytes as u64);
     }
 

@@ -57,8 +57,16 @@ pub struct Lender {
 pub struct Lenders {
     /// Held for the topic's whole life when one scope is all it has; else empty.
     fixed: Option<Arc<Lender>>,
-    /// Written by admissions and elections under the lock; a lender that left is dropped at the next election.
-    admitted: Mutex<Vec<Weak<Lender>>>,
+    /// Written by admissions and elections.
+    admitted: Mutex<Admitted>,
+}
+
+#[derive(Debug, Default)]
+struct Admitted {
+    /// A lender that left is taken out at the next election, or when the list would have to grow.
+    lenders: Vec<Weak<Lender>>,
+    /// The last one was turned away, and the topic ends with the app's words to it: they are not for anybody else.
+    is_closed: bool,
 }
 
 // === impl Scopes ===
@@ -189,43 +197,65 @@ impl Lenders {
         Self { fixed: Some(lender), admitted: Mutex::default() }
     }
 
-    /// Whoever the app admits, while they stay.
-    pub fn admitted() -> Self {
-        Self { fixed: None, admitted: Mutex::default() }
+    /// Whoever the app admits, while they stay; `first` is the first of them.
+    pub fn admitted(first: &Arc<Lender>) -> Self {
+        let admitted = Admitted { lenders: vec![Arc::downgrade(first)], is_closed: false };
+        Self { fixed: None, admitted: Mutex::new(admitted) }
     }
 
-    /// Adds a client that the app has just admitted; it counts for as long as the caller keeps it.
-    pub fn admit(&self, lender: &Arc<Lender>) {
-        self.lock().push(Arc::downgrade(lender));
+    /// Adds a client that the app has just admitted; it counts for as long as the caller keeps it. False when it came too
+    /// late: the topic ends with the last lender, and this client needs another.
+    #[must_use]
+    pub fn admit(&self, lender: &Arc<Lender>) -> bool {
+        let mut admitted = self.lock();
+        if admitted.is_closed {
+            return false;
+        }
+        // On a topic whose source seldom needs an election, a stream that stays open for days, clients come and go
+        // between two of them.
+        if admitted.lenders.len() == admitted.lenders.capacity() {
+            admitted.lenders.retain(|lender| lender.strong_count() > 0);
+        }
+        admitted.lenders.push(Arc::downgrade(lender));
+        true
     }
 
     /// The lender whose turn it is: the first that is still here and welcome.
     pub fn current(&self) -> Option<Arc<Lender>> {
-        if let Some(fixed) = &self.fixed {
-            return Some(Arc::clone(fixed));
+        match &self.fixed {
+            Some(fixed) => Some(Arc::clone(fixed)),
+            None => self.lock().elect(),
         }
-        let mut admitted = self.lock();
-        admitted.retain(|lender| lender.upgrade().is_some_and(|lender| lender.denied().is_none()));
-        admitted.first().and_then(Weak::upgrade)
     }
 
     /// The app turned `lender` away: every client of its scope is denied. True when somebody else can take its place,
-    /// so that only that scope's streams have to end.
+    /// so that only that scope's streams have to end; otherwise nobody is admitted any more.
     pub fn deny(&self, lender: &Lender, reason: CloseReason) -> bool {
         if self.fixed.is_some() {
             return false;
         }
         lender.deny(reason);
-        for other in self.lock().iter().filter_map(Weak::upgrade) {
+        let mut admitted = self.lock();
+        for other in admitted.lenders.iter().filter_map(Weak::upgrade) {
             if other.scope == lender.scope {
                 other.deny(reason);
             }
         }
-        self.current().is_some()
+        admitted.is_closed = admitted.elect().is_none();
+        !admitted.is_closed
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Lender>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Admitted> {
         self.admitted.lock().expect("no code panics under this lock")
+    }
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    fn elect(&mut self) -> Option<Arc<Lender>> {
+        self.lenders.retain(|lender| lender.upgrade().is_some_and(|lender| lender.denied().is_none()));
+        self.lenders.iter().find_map(Weak::upgrade)
     }
 }
 
@@ -303,10 +333,8 @@ mod tests {
             Lender::new(scope, identity)
         };
         let (a, a2, b) = (lender("a"), lender("a"), lender("b"));
-        let lenders = Lenders::admitted();
-        for lender in [&a, &a2, &b] {
-            lenders.admit(lender);
-        }
+        let lenders = Lenders::admitted(&a);
+        assert!(lenders.admit(&a2) && lenders.admit(&b));
 
         assert!(lenders.deny(&a, CloseReason::Denied));
 
@@ -315,18 +343,30 @@ mod tests {
         assert!(Arc::ptr_eq(&lenders.current().unwrap(), &b));
         assert!(!lenders.deny(&b, CloseReason::Done), "nobody is left");
         assert_eq!(b.denied(), Some(CloseReason::Done));
+        assert!(!lenders.admit(&lender("c")), "the topic ends with b");
     }
 
     #[test]
     fn a_lender_that_left_is_not_asked_again() {
         let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]));
-        let lenders = Lenders::admitted();
         let lender = Lender::new(scope, identity);
-        lenders.admit(&lender);
+        let lenders = Lenders::admitted(&lender);
         assert!(lenders.current().is_some());
 
         drop(lender);
 
         assert!(lenders.current().is_none());
+    }
+    // A stream of the app that stays open for days needs no election, while clients come and go.
+    #[test]
+    fn those_who_left_do_not_pile_up() {
+        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]));
+        let stays = Lender::new(scope, identity.clone());
+        let lenders = Lenders::admitted(&stays);
+        for _ in 0..1000 {
+            assert!(lenders.admit(&Lender::new(scope, identity.clone())));
+        }
+        assert!(lenders.lock().lenders.len() < 10);
+        assert!(Arc::ptr_eq(&lenders.current().unwrap(), &stays));
     }
 }

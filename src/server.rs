@@ -1,8 +1,15 @@
 //! The public side: accepts connections, and gives each request to the streams or to the forwarder.
 
-use std::{convert::Infallible, net::IpAddr, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
@@ -14,10 +21,13 @@ use crate::{
     accept::accept,
     connections::ConnState,
     forward::{self, ForwardContext, Forwarder, ResponseBody},
+    guard::Guard,
     metrics::Metrics,
     router,
+    shard::Shards,
     shutdown::Shutdown,
-    stream::{Client, Streams},
+    stream::{Client, Opened, Streams},
+    takeover::{self, Handover, Left, Slot},
     wire::Wire,
 };
 
@@ -36,8 +46,12 @@ pub struct Server {
     pub streams: Streams,
     /// All others.
     pub forwarder: Forwarder,
+    /// Keeps alive what the forwarder brings and turns out to be a stream; `None` with `--no-guard`.
+    pub guard: Option<Guard>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where streams live once their head is decided.
+    pub shards: Arc<Shards>,
     /// Where answers are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -47,6 +61,7 @@ pub struct Server {
 struct Connection {
     peer: SocketAddr,
     state: Arc<ConnState>,
+    slot: Arc<Slot>,
     /// Owns what outlives a request: tunnels of upgraded connections.
     tasks: TaskTracker,
     shutdown: Shutdown,
@@ -76,7 +91,9 @@ impl Server {
     async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, tasks: TaskTracker, shutdown: Shutdown) {
         let wire = Wire::new(socket);
         let state = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
-        let connection = Connection { peer, state: Arc::clone(&state), tasks, shutdown: shutdown.clone() };
+        let slot = Arc::new(Slot::default());
+        let connection =
+            Connection { peer, state: Arc::clone(&state), slot: Arc::clone(&slot), tasks, shutdown: shutdown.clone() };
         let server = Arc::clone(&self);
         let service = service_fn(move |req| {
             // Boxed: hyper keeps room for a whole service future in every idle connection.
@@ -85,24 +102,32 @@ impl Server {
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_MAX);
-        let mut conn = pin!(builder.serve_connection(TokioIo::new(wire), service).with_upgrades());
-        let ended = tokio::select! {
-            ended = conn.as_mut() => Some(ended),
+        let mut conn = Some(builder.serve_connection(TokioIo::new(wire), service).with_upgrades());
+        let mut left = tokio::select! {
+            left = takeover::drive(&mut conn, &slot, &state.wire) => Some(left),
             () = state.abort.cancelled() => None,
             () = shutdown.abort.cancelled() => None,
-            () = shutdown.drain.cancelled() => {
-                // The request in progress, or the stream until its moment has come, and then no more.
-                conn.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = conn.as_mut() => Some(ended),
-                    () = state.abort.cancelled() => None,
-                    () = shutdown.abort.cancelled() => None,
-                }
-            }
+            () = shutdown.drain.cancelled() => None,
         };
-        if let Some(Err(error)) = ended {
+        if left.is_none()
+            && shutdown.drain.is_cancelled()
+            && let Some(conn) = &mut conn
+        {
+            // The request in progress, and then no more.
+            Pin::new(conn).graceful_shutdown();
+        }
+        if left.is_none() && conn.is_some() {
+            left = tokio::select! {
+                left = takeover::drive(&mut conn, &slot, &state.wire) => Some(left),
+                () = state.abort.cancelled() => None,
+                () = shutdown.abort.cancelled() => None,
+            };
+        }
+        match left {
+            Some(Left::TakenOver(adopted)) => self.shards.adopt(adopted),
             // A client's fault or its right: tabs are closed all the time.
-            debug!(%error, %peer, "a connection ended");
+            Some(Left::Ended(Err(error))) => debug!(%error, %peer, "a connection ended"),
+            Some(Left::Ended(Ok(()))) | None => {}
         }
     }
 
@@ -112,26 +137,49 @@ impl Server {
         response
     }
 
-    async fn respond(&self, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+    async fn respond(&self, mut req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
         // Exactly once for every request of the connection: the wire's verdicts are taken in their order.
         if let Err(disagreement) = forward::admit(&req, &connection.state.wire) {
             return forward::refuse(disagreement);
         }
         match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
             Some(wanted) => {
-                let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
-                self.streams.open(wanted, req, Client { ip, conn: Arc::clone(&connection.state) }).await
+                let (version, has_body) = (req.version(), !req.body().is_end_stream());
+                let client = self.client(&connection, &req);
+                match self.streams.open(wanted, req, client).await {
+                    Opened::Answer(response) => response,
+                    // What is left of its body would be taken for something else once the socket is ours.
+                    Opened::Live(live) if has_body => self.streams.body(live, connection.state),
+                    Opened::Live(live) => {
+                        connection.slot.fill(Handover { live, version });
+                        self.metrics.http_request(StatusCode::OK);
+                        std::future::pending().await
+                    }
+                }
             }
             None => {
+                let guard = self.guard.as_ref().map(|guard| {
+                    let client = self.client(&connection, &req);
+                    (guard, guard.prepare(&mut req, client))
+                });
                 let context = ForwardContext {
                     peer: connection.peer,
                     wire: Arc::clone(&connection.state.wire),
                     tasks: connection.tasks.clone(),
                     shutdown: connection.shutdown.abort.clone(),
                 };
-                self.forwarder.forward(req, &context).await
+                let response = self.forwarder.forward(req, &context).await;
+                match guard {
+                    Some((guard, asked)) => guard.wrap(response, asked),
+                    None => response,
+                }
             }
         }
+    }
+
+    fn client(&self, connection: &Connection, req: &Request<Incoming>) -> Client {
+        let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
+        Client { ip, conn: Arc::clone(&connection.state) }
     }
 }
 

@@ -21,7 +21,7 @@ pub mod schedule;
 pub mod subscribe;
 
 use crate::{
-    event::{self, Event},
+    event::{self, Event, Frame},
     hub::{Order, Source, StartSource},
     metrics::{Metrics, Outcome, Purpose, RouteId},
     refusal::Refusal,
@@ -243,8 +243,8 @@ impl Trouble {
     }
 
     /// The event that tells a stream about it, in the style of the route.
-    pub fn notice(self, style: ErrorStyle) -> Option<Bytes> {
-        let message = "The app is not answering; this stream goes on when it is back.";
+    pub fn notice(self, style: ErrorStyle) -> Option<Frame> {
+        let message = "The app is in trouble; this stream goes on when it is well again.";
         let reason = self.reason();
         let event = match style {
             ErrorStyle::Off => return None,

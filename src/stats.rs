@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use crate::{
     connections::Connections,
+    guard,
     hub::{Hub, Listed},
     metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Phase, Purpose, RejectReason, RouteId, Violation},
     readiness::State,
     route::Route,
+    shard::Shards,
 };
 
 /// Topics and streams are listed up to this many, those with most subscribers and the oldest first; counts are of all.
@@ -27,6 +29,8 @@ pub struct Stats {
     pub hub: Arc<Hub>,
     /// The streams.
     pub connections: Arc<Connections>,
+    /// The streams that live in shards.
+    pub shards: Arc<Shards>,
     /// When the program began.
     pub began: Instant,
 }
@@ -35,13 +39,13 @@ pub struct Stats {
 
 impl Stats {
     /// The document, as of now.
-    pub fn json(&self, state: State) -> Value {
+    pub async fn json(&self, state: State) -> Value {
         let topics = self.hub.list();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": self.began.elapsed().as_secs(),
             "state": match state { State::Starting => "starting", State::Ready => "ready", State::Draining => "draining" },
-            "routes": (0..self.routes.len()).map(|id| self.route(RouteId(id), &topics)).collect::<Vec<_>>(),
+            "routes": self.metrics.routes().map(|id| self.route(id, &topics)).collect::<Vec<_>>(),
             "rejected": labels(RejectReason::ALL, |reason| (reason.as_str(), self.metrics.rejected_count(reason))),
             "upstream_requests": labels(Purpose::ALL, |purpose| {
                 let by_outcome = labels(Outcome::ALL, |outcome| {
@@ -50,15 +54,20 @@ impl Stats {
                 (purpose.as_str(), by_outcome)
             }),
             "topics": self.topics(topics),
-            "streams": self.streams(),
+            "streams": self.streams().await,
         })
+    }
+
+    /// The pattern of a route; streams without one stand behind all of them.
+    fn name(&self, id: RouteId) -> &str {
+        self.routes.get(id.0).map_or(guard::ROUTE, |route| route.path.as_str())
     }
 
     fn route(&self, id: RouteId, topics: &[Listed]) -> Value {
         let metrics = self.metrics.route(id);
         let of_route = || topics.iter().filter(|listed| listed.topic.key().route == id);
         json!({
-            "route": self.routes[id.0].path.as_str(),
+            "route": self.name(id),
             "active": metrics.active(),
             "stale": metrics.stale.get(),
             "opened": metrics.opened_count(),
@@ -77,7 +86,7 @@ impl Stats {
             let view = listed.topic.view();
             let key = listed.topic.key();
             json!({
-                "route": self.routes[key.route.0].path.as_str(),
+                "route": self.name(key.route),
                 // A keyed hash: it tells topics apart and leads back to nobody.
                 "topic": listed.topic.short_name(),
                 "phase": view.phase.as_str(),
@@ -91,12 +100,13 @@ impl Stats {
         json!({ "total": topics.len(), "listed": rows.collect::<Vec<_>>() })
     }
 
-    fn streams(&self) -> Value {
+    async fn streams(&self) -> Value {
         let mut streams = self.connections.list();
+        streams.extend(self.shards.list().await);
         streams.sort_by_key(|stream| stream.opened);
         let rows = streams.iter().take(LISTED_MAX).map(|stream| {
             json!({
-                "route": self.routes[stream.route.0].path.as_str(),
+                "route": self.name(stream.route),
                 "address": stream.peer.to_string(),
                 "age_seconds": stream.opened.elapsed().as_secs_f64(),
                 "blocked_seconds": stream.blocked_for.map(|blocked| blocked.as_secs_f64()),

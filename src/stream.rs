@@ -16,15 +16,16 @@ pub mod admission;
 pub mod body;
 
 use crate::{
-    connections::{ConnState, Connections, Seat},
+    connections::{ConnState, Connections, Permit, Seat},
     event::{self, HeartbeatForm},
     forward::ResponseBody,
     hub::{Hub, Joined, Order},
-    metrics::{CloseReason, Metrics, RejectReason, Transport},
+    metrics::{Metrics, RejectReason, Transport},
     refusal::Refusal,
     route::{Params, Replay, Route, Share, SourceSpec},
     router::{self, StreamRequest},
     scope::{Identity, Lender, Scope, Scopes},
+    subscription::Subscription,
     topic::{Resumed, Settled, Store, TopicKey},
 };
 use admission::{Admission, Admissions};
@@ -37,6 +38,15 @@ const SETTLE_MAX: Duration = Duration::from_secs(25);
 const LAST_EVENT_ID_MAX: usize = 1024;
 /// When those who were turned away should come back, milliseconds.
 const COME_BACK: std::ops::Range<u64> = 15_000..45_000;
+
+/// The headers of every stream. No charset: an event stream is always UTF-8, and some intermediaries know only the bare
+/// type.
+pub const HEAD: [(&str, &str); 4] = [
+    ("content-type", "text/event-stream"),
+    ("cache-control", "no-cache, no-transform"),
+    ("x-accel-buffering", "no"),
+    ("vary", "Accept"),
+];
 
 /// Everything a stream request needs.
 #[derive(Debug)]
@@ -57,6 +67,26 @@ pub struct Streams {
     pub metrics: Arc<Metrics>,
 }
 
+/// What becomes of a stream request.
+#[derive(Debug)]
+pub enum Opened {
+    /// An answer like any other: a refusal, or a stream that stays with its connection's task.
+    Answer(Response<ResponseBody>),
+    /// A stream that can begin; how is for the server to say.
+    Live(Live),
+}
+
+/// A stream that can begin: it has its place in a topic, and the client gets 200.
+#[derive(Debug)]
+pub struct Live {
+    /// Its place in its topic.
+    pub subscription: Subscription,
+    /// Its place among the open streams.
+    pub permit: Permit,
+    /// Its times.
+    pub pacing: Pacing,
+}
+
 /// The client behind a request.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -69,22 +99,23 @@ pub struct Client {
 // === impl Streams ===
 
 impl Streams {
-    /// The answer to a stream request.
-    pub async fn open(&self, wanted: StreamRequest, req: Request<Incoming>, client: Client) -> Response<ResponseBody> {
+    /// What becomes of a stream request.
+    pub async fn open(&self, wanted: StreamRequest, req: Request<Incoming>, client: Client) -> Opened {
         let (head, body) = req.into_parts();
         // Dropped at once: a stream request has no use for a body, and the connection's buffers hang on it.
         drop(body);
         let id = wanted.route;
         let route = &self.routes[id.0];
         let Some(target) = target(route, &wanted.params, &head.uri) else {
-            return ResponseBody::plain(StatusCode::URI_TOO_LONG, "the path is too long to be asked for at the app\n");
+            let response = ResponseBody::plain(StatusCode::URI_TOO_LONG, "the path is too long to ask the app for\n");
+            return Opened::Answer(response);
         };
         if head.method == Method::HEAD {
-            return stream_head(ResponseBody::Empty);
+            return Opened::Answer(stream_head(ResponseBody::Empty));
         }
-        let seat = match self.connections.sit(id, client.ip, Transport::Http1, client.conn) {
-            Ok(seat) => seat,
-            Err(reason) => return rejected(&head.headers, reason),
+        let permit = match self.connections.permit(id, client.ip, Transport::Http1) {
+            Ok(permit) => permit,
+            Err(reason) => return Opened::Answer(rejected(&head.headers, reason)),
         };
         let last_event_id = last_event_id(&head.headers, head.uri.query());
         let (scope, identity) = match route.share {
@@ -98,17 +129,16 @@ impl Streams {
         let key = TopicKey { route: id, target: target.as_str().into(), scope: topic_scope };
         let wish = Wish { key, scope, identity, last_event_id, accepts: head.headers.get(header::ACCEPT).cloned() };
         drop(head);
-        self.watch(route, wish, seat).await
+        self.watch(route, wish, permit, client.conn).await
     }
 
-    async fn watch(&self, route: &Route, wish: Wish, mut seat: Seat) -> Response<ResponseBody> {
+    async fn watch(&self, route: &Route, wish: Wish, permit: Permit, conn: Arc<ConnState>) -> Opened {
         let pacing = Pacing::new(route, self.heartbeat_form);
         if route.share == Share::Authorized {
             match self.admissions.ask(&wish.key, wish.scope, &wish.identity).await {
                 Admission::Admitted => {}
                 Admission::Refused(refusal) => {
-                    seat.close(CloseReason::Denied);
-                    return relay(&refusal);
+                    return Opened::Answer(relay(&refusal));
                 }
                 Admission::Trouble(trouble) => {
                     // It may not have what others have; it gets a stream that waits until the app has spoken about it.
@@ -117,30 +147,32 @@ impl Streams {
                         notice: trouble.notice(route.errors),
                         join: Box::new(self.joining(wish)),
                     };
-                    return self.stream(waiting, seat, pacing);
+                    return Opened::Answer(self.stream(waiting, permit.listed(conn), pacing));
                 }
             }
         }
         let joining = self.joining(wish);
         let mut subscription = match joining.join() {
             Ok(Joined::Subscribed(subscription)) => subscription,
-            Ok(Joined::Finished) => return finished(seat),
+            Ok(Joined::Finished) => return Opened::Answer(finished()),
             Err(_) => {
                 self.metrics.rejected(RejectReason::MaxTopics);
-                seat.close(CloseReason::Error);
-                return turned_away(joining.accepts.as_ref());
+                return Opened::Answer(turned_away(joining.accepts.as_ref()));
             }
         };
         match tokio::time::timeout(SETTLE_MAX, subscription.settled()).await {
-            Ok(Settled::Refused(refusal)) => {
-                seat.close(CloseReason::Denied);
-                relay(&refusal)
-            }
+            Ok(Settled::Refused(refusal)) => Opened::Answer(relay(&refusal)),
             Ok(Settled::Open) | Err(_) => match subscription.place(joining.last_event_id.as_deref()) {
-                Resumed::Finished => finished(seat),
-                Resumed::New | Resumed::Here => self.stream(Watching::Topic(subscription), seat, pacing),
+                Resumed::Finished => Opened::Answer(finished()),
+                Resumed::New | Resumed::Here => Opened::Live(Live { subscription, permit, pacing }),
             },
         }
+    }
+
+    /// A stream whose connection stays with its task: its socket can't be taken over.
+    pub fn body(&self, live: Live, conn: Arc<ConnState>) -> Response<ResponseBody> {
+        let Live { subscription, permit, pacing } = live;
+        self.stream(Watching::Topic(subscription), permit.listed(conn), pacing)
     }
 
     fn stream(&self, watching: Watching, seat: Seat, pacing: Pacing) -> Response<ResponseBody> {
@@ -243,11 +275,9 @@ fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
 /// The head of every stream.
 fn stream_head(body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    for (name, value) in HEAD {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
@@ -264,8 +294,7 @@ fn relay(refusal: &Refusal) -> Response<ResponseBody> {
 }
 
 /// 204 is the one answer after which an EventSource does not come back.
-fn finished(mut seat: Seat) -> Response<ResponseBody> {
-    seat.close(CloseReason::Done);
+fn finished() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
@@ -279,11 +308,19 @@ fn rejected(headers: &HeaderMap, reason: RejectReason) -> Response<ResponseBody>
 
 /// An EventSource is asked to come back, at a time of its own; anybody else gets the 503 that other clients understand.
 fn turned_away(accept: Option<&HeaderValue>) -> Response<ResponseBody> {
-    let come_back = Duration::from_millis(rand::rng().random_range(COME_BACK));
     if router::names_event_stream(accept) {
-        return stream_head(ResponseBody::Text(Some(event::retry_line(come_back))));
+        return come_back_later();
     }
     let mut response = ResponseBody::plain(StatusCode::SERVICE_UNAVAILABLE, "too many streams; try again later\n");
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back.as_secs()));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back().as_secs()));
     response
+}
+
+/// A stream that ends with its first line, which says when to try again.
+pub(crate) fn come_back_later() -> Response<ResponseBody> {
+    stream_head(ResponseBody::Text(Some(event::retry_line(come_back()))))
+}
+
+fn come_back() -> Duration {
+    Duration::from_millis(rand::rng().random_range(COME_BACK))
 }

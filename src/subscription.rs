@@ -49,16 +49,37 @@ impl Subscription {
         self.topic.place(&mut self.cursor, last_event_id)
     }
 
+    /// The topic.
+    pub fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// Which topic it is, of those that follow each other under one key.
+    pub fn topic_id(&self) -> u64 {
+        self.topic_id
+    }
+
+    /// The next thing to send, if there is one now.
+    pub fn try_next(&mut self) -> Option<Delivery> {
+        self.denied().or_else(|| self.topic.try_next(&mut self.cursor))
+    }
+
     /// The next thing to send.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
         let polled = self.topic.poll_next(cx, &mut self.cursor);
         // Asked after the waker is in place, so that a denial in between is not missed, and before anything of the topic
         // is handed out: a client that was turned away gets nothing more.
-        if let Some(reason) = self.lender.as_ref().and_then(|lender| lender.denied()) {
-            let frame = (reason == CloseReason::Done).then(event::gone);
-            return Poll::Ready(Delivery::End(End { frame, reason, finished: false }));
+        if let Some(end) = self.denied() {
+            return Poll::Ready(end);
         }
         polled
+    }
+
+    /// The end, if the app has turned this client away from a topic that others still watch.
+    fn denied(&self) -> Option<Delivery> {
+        let reason = self.lender.as_ref()?.denied()?;
+        let frame = (reason == CloseReason::Done).then(event::gone);
+        Some(Delivery::End(End { frame, reason, finished: false }))
     }
 }
 

@@ -19,12 +19,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use slab::Slab;
 use tokio::time::Instant;
 
 use crate::{
-    event,
+    event::{self, Frame},
     metrics::{CloseReason, FrameKind, Metrics, Phase, RouteId},
     refusal::Refusal,
     scope::{Lenders, Scope},
@@ -102,7 +101,7 @@ struct Inner {
 struct Entry {
     seq: u64,
     id: Option<Box<str>>,
-    frame: Bytes,
+    frame: Frame,
     at: Instant,
 }
 
@@ -110,7 +109,7 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub struct End {
     /// The last event, if there is one to tell: `done` or `gone`.
-    pub frame: Option<Bytes>,
+    pub frame: Option<Frame>,
     /// What the streams' ends are counted as.
     pub reason: CloseReason,
     /// The job came to its own end: whoever has seen the last event needs nothing more (204).
@@ -145,7 +144,7 @@ pub enum Delivery {
     /// A frame to send.
     Frame {
         /// The encoded event, shared by all readers.
-        frame: Bytes,
+        frame: Frame,
         /// What it is counted as.
         kind: FrameKind,
         /// When the app's answer was read.
@@ -242,7 +241,7 @@ impl Topic {
 
     /// The job's latest status, and its end if this is the last. The same id again only confirms it. True when
     /// subscribers get something new.
-    pub fn snapshot(&self, id: &str, frame: Bytes, at: Instant, end: Option<End>) -> bool {
+    pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {
         let mut inner = self.lock();
         inner.recovered(at);
         let known = inner.entries.back().is_some_and(|entry| entry.id.as_deref() == Some(id));
@@ -254,11 +253,13 @@ impl Topic {
             self.metrics.route(self.key.route).events_published.inc();
             inner.end = None;
         }
+        let mut is_news = !known;
         match end {
             // The same end again keeps its place: whoever got it is not told twice.
             Some(end) if inner.end.is_none() => {
                 let seq = inner.next_seq();
                 inner.end = Some((seq, end));
+                is_news = true;
             }
             Some(_) => {}
             None => inner.end = None,
@@ -266,12 +267,14 @@ impl Topic {
         if inner.end.is_some() {
             inner.phase.set(Phase::Ended);
         }
-        inner.wake();
+        if is_news {
+            inner.wake();
+        }
         !known
     }
 
     /// One event of the app's stream, with the id it carries on our wire.
-    pub fn event(&self, id: Option<&str>, frame: Bytes, at: Instant) {
+    pub fn event(&self, id: Option<&str>, frame: Frame, at: Instant) {
         let mut inner = self.lock();
         inner.recovered(at);
         let seq = inner.next_seq();
@@ -288,17 +291,14 @@ impl Topic {
 
     /// The app answered as expected, with nothing new.
     pub fn confirm(&self) {
-        let mut inner = self.lock();
-        inner.recovered(Instant::now());
-        inner.wake();
+        self.lock().recovered(Instant::now());
     }
 
     /// The app answered that a job which is over still is.
     pub fn confirm_ended(&self) {
         let mut inner = self.lock();
-        inner.settled = true;
+        inner.settle();
         inner.checked_at = Some(Instant::now());
-        inner.wake();
     }
 
     /// A new stream of the app begins; its first events are a new greeting.
@@ -306,20 +306,21 @@ impl Topic {
         let mut inner = self.lock();
         inner.greeting_is_old = true;
         inner.recovered(Instant::now());
-        inner.wake();
     }
 
     /// The app is in trouble. Streams stay open, and are told once per outage if there is a `notice`.
-    pub fn trouble(&self, notice: Option<Bytes>) {
+    pub fn trouble(&self, notice: Option<Frame>) {
         let mut inner = self.lock();
-        inner.settled = true;
+        inner.settle();
         // A job that is over stays so: whoever comes back to it gets its end as it was.
         if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
             inner.phase.set(Phase::Degraded);
             let seq = inner.next_seq();
             inner.notice = notice.map(|frame| Entry { seq, id: None, frame, at: Instant::now() });
+            if inner.notice.is_some() {
+                inner.wake();
+            }
         }
-        inner.wake();
     }
 
     /// The app decided against whoever asks. Nobody gets data from this topic any more.
@@ -352,6 +353,11 @@ impl Topic {
     /// What is known is too old for a newcomer: the source asks again, and newcomers wait for it.
     pub fn unsettle(&self) {
         self.lock().settled = false;
+    }
+
+    /// Whether newcomers are let in at once.
+    pub fn is_settled(&self) -> bool {
+        self.lock().settled
     }
 
     /// Remembers the status field found, for people.
@@ -411,7 +417,7 @@ impl Topic {
     pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
         let mut inner = self.lock();
         if !inner.settled {
-            inner.wait(cx, cursor);
+            inner.wait(cx.waker(), cursor);
             return Poll::Pending;
         }
         Poll::Ready(match &inner.refusal {
@@ -446,16 +452,23 @@ impl Topic {
     /// The next thing for a reader, or its waker is kept until there is one.
     pub fn poll_next(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Delivery> {
         let mut inner = self.lock();
-        if inner.refusal.is_some() {
-            return Poll::Ready(Delivery::End(End { frame: None, reason: CloseReason::Denied, finished: false }));
-        }
-        match inner.next_for(cursor, self.store) {
+        match inner.news(cursor, self.store) {
             Some(delivery) => Poll::Ready(delivery),
             None => {
-                inner.wait(cx, cursor);
+                inner.wait(cx.waker(), cursor);
                 Poll::Pending
             }
         }
+    }
+
+    /// The next thing for a reader, if there is one.
+    pub fn try_next(&self, cursor: &mut Cursor) -> Option<Delivery> {
+        self.lock().news(cursor, self.store)
+    }
+
+    /// Keeps a waker for the next wake-up, on behalf of several readers that are woken together.
+    pub fn listen(&self, waker: &Waker, listener: &mut Cursor) {
+        self.lock().wait(waker, listener);
     }
 
     /// A reader leaves: its waker goes.
@@ -480,9 +493,17 @@ impl Inner {
         self.last_seq
     }
 
+    /// Lets those in who wait for the app's word. All others are woken by news only: a topic is polled for hours, and a
+    /// wake-up for each answer would be one for each subscriber.
+    fn settle(&mut self) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.wake();
+        }
+    }
+
     /// The app answered: an outage, if there was one, is over, and its note with it.
     fn recovered(&mut self, at: Instant) {
-        self.settled = true;
+        self.settle();
         self.notice = None;
         self.checked_at = Some(at);
         self.phase.set(Phase::Live);
@@ -508,6 +529,13 @@ impl Inner {
             self.entries_bytes -= oldest.frame.len();
             self.dropped_seq = oldest.seq;
         }
+    }
+
+    fn news(&self, cursor: &mut Cursor, store: Store) -> Option<Delivery> {
+        if self.refusal.is_some() {
+            return Some(Delivery::End(End { frame: None, reason: CloseReason::Denied, finished: false }));
+        }
+        self.next_for(cursor, store)
     }
 
     fn next_for(&self, cursor: &mut Cursor, store: Store) -> Option<Delivery> {
@@ -544,15 +572,15 @@ impl Inner {
         Some(delivery)
     }
 
-    fn wait(&mut self, cx: &Context<'_>, cursor: &mut Cursor) {
+    fn wait(&mut self, waker: &Waker, cursor: &mut Cursor) {
         if let Some((wakes, key)) = cursor.waiter
             && wakes == self.wakes
-            && let Some(waker) = self.waiting.get_mut(key)
+            && let Some(waiting) = self.waiting.get_mut(key)
         {
-            waker.clone_from(cx.waker());
+            waiting.clone_from(waker);
             return;
         }
-        cursor.waiter = Some((self.wakes, self.waiting.insert(cx.waker().clone())));
+        cursor.waiter = Some((self.wakes, self.waiting.insert(waker.clone())));
     }
 
     fn forget(&mut self, cursor: &mut Cursor) {

@@ -9,6 +9,7 @@ use prometheus::Registry;
 
 use super::*;
 use crate::{
+    event::Frame,
     metrics::{CloseReason, Phase, RouteId},
     refusal::Refusal,
     scope::Scopes,
@@ -153,8 +154,8 @@ impl Drop for FakeSource {
 
 pub(crate) const LOG: Store = Store::Log { latest: false, greeting: 0 };
 
-pub(crate) fn frame(text: &str) -> Bytes {
-    Bytes::from(format!("data: {text}\n\n"))
+pub(crate) fn frame(text: &str) -> Frame {
+    Frame::new(&[format!("data: {text}\n\n").as_bytes()])
 }
 
 pub(crate) fn done() -> End {
@@ -287,4 +288,23 @@ async fn a_stream_that_is_over_sends_those_away_who_saw_its_end_and_begins_anew_
     let unseen = Order { last_event_id: Some("6".into()), ..bench.order("/jobs/1", "a", LOG) };
     assert!(matches!(bench.hub.subscribe(unseen), Ok(Joined::Subscribed(_))));
     assert_eq!(bench.fakes.lock().len(), 2);
+}
+
+// The refusal holds one user's words, cookies and all. Who was admitted by the app, and joins while the source still reads
+// them, must get a topic that has heard nothing of it.
+#[tokio::test]
+async fn a_refusal_of_the_last_lender_never_reaches_a_client_who_was_admitted_after_it() {
+    let bench = Bench::new(10);
+    let _turned_away = bench.subscribe(bench.admitted_order("/jobs/1", "a", Store::State));
+    let topic = bench.topic();
+    let lender = topic.lenders().current().unwrap();
+    assert!(!topic.lenders().deny(&lender, CloseReason::Denied), "nobody else is there");
+
+    let mut admitted = bench.subscribe(bench.admitted_order("/jobs/1", "b", Store::State));
+    topic.refuse(refusal());
+
+    assert!(admitted.settled().now_or_never().is_none(), "it waits for the app's word on itself");
+    assert_eq!(bench.fakes.alive(), 1);
+    bench.topic().snapshot("1", frame("1"), Instant::now(), None);
+    assert!(matches!(admitted.settled().now_or_never(), Some(Settled::Open)));
 }

@@ -97,6 +97,8 @@ struct State {
     terminal: bool,
     first_not_found: Option<Instant>,
     polled_at: Option<Instant>,
+    /// The app's `Retry-After`: no request before this.
+    not_before: Option<Instant>,
     polls: u64,
     /// Kinds of violation that were logged for this topic already.
     logged: u8,
@@ -115,7 +117,6 @@ enum Next {
 struct Answer {
     status: StatusCode,
     etag: Option<HeaderValue>,
-    retry_after: Option<Duration>,
     is_json: bool,
     body: Bytes,
     at: Instant,
@@ -126,7 +127,7 @@ enum Asked {
     Answer(Answer),
     Refused(Decision, http::Response<Incoming>),
     TooLarge,
-    Trouble(Trouble, Option<Duration>),
+    Trouble(Trouble),
 }
 
 // === impl PollSource ===
@@ -165,7 +166,8 @@ impl Due for Poller {
         // Owned by the topic's source, which aborts it; otherwise it ends with its answer or its time-out.
         let poller = Arc::clone(&self);
         let mut state = self.lock();
-        if state.in_flight.is_some() || !self.is_current(turn) {
+        // The last client may have left while the poll before made this appointment.
+        if state.in_flight.is_some() || !self.is_current(turn) || !self.is_watched() {
             return;
         }
         let task = tokio::spawn(async move {
@@ -197,14 +199,16 @@ impl Poller {
     /// Somebody came. While others watch, the appointments run already; otherwise what is known may be old.
     fn joined(&self, first: bool) {
         let state = self.lock();
-        let fresh = spec(self.route()).interval;
-        let rested = state.polled_at.map(|at| at.elapsed());
-        let is_old = rested.is_none_or(|rested| rested >= fresh);
         if state.in_flight.is_some() {
             return;
         }
+        let fresh = spec(self.route()).interval;
+        let rested = state.polled_at.map(|at| at.elapsed());
+        let is_old = rested.is_none_or(|rested| rested >= fresh);
         if self.topic.is_ended() {
-            if is_old {
+            let is_allowed = state.not_before.is_none_or(|at| at <= Instant::now());
+            // Others may wait already for a poll that ended without a word on this topic.
+            if (is_old && is_allowed) || !self.topic.is_settled() {
                 // A job may be started again after its end: the newcomer waits for the app's word.
                 self.topic.unsettle();
                 drop(state);
@@ -219,9 +223,10 @@ impl Poller {
 
     /// Replaces the appointment.
     fn appoint(&self, after: Duration) {
+        let at = (Instant::now() + after).max(self.lock().not_before.unwrap_or_else(Instant::now));
         let turn = self.turn.fetch_add(1, Ordering::AcqRel) + 1;
         let me: Weak<dyn Due> = self.me.clone();
-        self.schedule.at(Instant::now() + after, turn, me);
+        self.schedule.at(at, turn, me);
     }
 
     /// A poll ended.
@@ -231,25 +236,30 @@ impl Poller {
         state.polled_at = Some(Instant::now());
         drop(state);
         match next {
-            Next::After(pause) if self.watched.load(Ordering::Acquire) => self.appoint(pause),
+            Next::After(pause) if self.is_watched() => self.appoint(pause),
             Next::After(_) | Next::Rest => {}
         }
     }
 
+    fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
+    }
+
     async fn poll_once(&self) -> Next {
         let Some(lender) = self.topic.lenders().current() else {
-            // Everybody whose credentials could be used has left or was denied: their streams are ending.
-            return Next::Rest;
+            // Everybody whose credentials could be used has left or was denied. Somebody may have joined since, and rely on
+            // this poll because it was under way.
+            return Next::After(spec(self.route()).interval);
         };
         self.lock().polls += 1;
         match self.ask(&lender).await {
             Asked::Answer(answer) => self.answered(&answer),
             Asked::Refused(decision, answer) => self.refused(&lender, decision, answer).await,
             Asked::TooLarge => {
-                self.violation(Violation::TooLarge, "the answer is over 1 MiB");
-                self.trouble(Trouble::Answer("too_large"), None)
+                self.violation(Violation::TooLarge, "the answer is over 1 MiB", None);
+                self.trouble(Trouble::Answer("too_large"))
             }
-            Asked::Trouble(trouble, floor) => self.trouble(trouble, floor),
+            Asked::Trouble(trouble) => self.trouble(trouble),
         }
     }
 
@@ -265,16 +275,16 @@ impl Poller {
             Err(error) => {
                 debug!(%error, "poll failed");
                 counted.ended(error.outcome());
-                return Asked::Trouble(Trouble::from(&error), None);
+                return Asked::Trouble(Trouble::from(&error));
             }
         };
         let status = answer.status();
-        let retry_after = retry_after(answer.headers());
+        self.lock().not_before = retry_after(answer.headers()).map(|after| Instant::now() + after);
         match Decision::of(status) {
             Decision::Yes | Decision::Unchanged => {}
             Decision::Trouble => {
                 counted.ended(Outcome::of_status(status));
-                return Asked::Trouble(Trouble::Status(status), retry_after);
+                return Asked::Trouble(Trouble::Status(status));
             }
             decision => {
                 counted.ended(Outcome::of_status(status));
@@ -288,12 +298,12 @@ impl Poller {
                 counted.ended(Outcome::Broken);
                 return match error.downcast_ref::<LengthLimitError>() {
                     Some(_) => Asked::TooLarge,
-                    None => Asked::Trouble(Trouble::Broken, None),
+                    None => Asked::Trouble(Trouble::Broken),
                 };
             }
             Err(_) => {
                 counted.ended(Outcome::Timeout);
-                return Asked::Trouble(Trouble::Timeout, None);
+                return Asked::Trouble(Trouble::Timeout);
             }
         };
         counted.ended(Outcome::of_status(status));
@@ -303,7 +313,6 @@ impl Poller {
                 // A clone would keep the connection's read buffer alive.
                 HeaderValue::from_bytes(etag.as_bytes()).expect("was a header value before")
             }),
-            retry_after,
             is_json: is_json(parts.headers.get(header::CONTENT_TYPE)),
             body,
             at: Instant::now(),
@@ -321,16 +330,16 @@ impl Poller {
             let terminal = state.terminal;
             drop(state);
             self.confirm(terminal);
-            return if terminal { Next::Rest } else { Next::After(pace.max(answer.retry_after.unwrap_or_default())) };
+            return if terminal { Next::Rest } else { Next::After(pace) };
         }
         drop(state);
 
         if !answer.is_json {
-            self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON");
+            self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON", None);
         }
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
-            self.violation(Violation::NotJson, "the answer is not JSON");
-            return self.trouble(Trouble::Answer("not_json"), answer.retry_after);
+            self.violation(Violation::NotJson, "the answer is not JSON", None);
+            return self.trouble(Trouble::Answer("not_json"));
         };
         self.changed(answer, hash, &json)
     }
@@ -354,7 +363,7 @@ impl Poller {
         let mut state = self.lock();
         if std::mem::replace(&mut state.terminal, terminal) && !terminal {
             drop(state);
-            self.violation(Violation::Regression, "the job had ended and runs again");
+            self.violation(Violation::Regression, "the job had ended and runs again", None);
             state = self.lock();
         }
         state.body_hash = Some(hash);
@@ -376,7 +385,7 @@ impl Poller {
         } else {
             jitter(spec.interval, JITTER)
         };
-        Next::After(pause.max(answer.retry_after.unwrap_or_default()))
+        Next::After(pause)
     }
 
     /// Whether the status found ends the job; whatever is odd about it is counted.
@@ -386,10 +395,9 @@ impl Poller {
         );
         match found.verdict {
             Verdict::Unknown => {
-                let value = found.value.as_deref().unwrap_or_default();
-                self.violation(Violation::UnknownStatus, &format!("the status \"{value}\" is not a known word"));
+                self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
             }
-            Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer"),
+            Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer", None),
             _ => self.detected.tell(self.topic.key().route, self.route(), found),
         }
         found.verdict.is_terminal()
@@ -407,7 +415,7 @@ impl Poller {
                     return Next::After(NOT_FOUND_PAUSE.min(spec(self.route()).interval));
                 }
             }
-            Decision::No if was_seen => return self.trouble(Trouble::Status(status), None),
+            Decision::No if was_seen => return self.trouble(Trouble::Status(status)),
             _ => {}
         }
         if was_seen && decision == Decision::Elsewhere {
@@ -432,7 +440,7 @@ impl Poller {
         Next::Rest
     }
 
-    fn trouble(&self, trouble: Trouble, floor: Option<Duration>) -> Next {
+    fn trouble(&self, trouble: Trouble) -> Next {
         self.topic.trouble(trouble.notice(self.route().errors));
         let mut state = self.lock();
         if state.backoff.attempts() == 0 {
@@ -441,10 +449,11 @@ impl Poller {
         if state.terminal {
             return Next::Rest;
         }
-        Next::After(state.backoff.next().max(floor.unwrap_or_default()))
+        Next::After(state.backoff.next())
     }
 
-    fn violation(&self, kind: Violation, what: &str) {
+    /// Counts it, and tells it once for each kind. `value` is the app's text, so it is no part of the message.
+    fn violation(&self, kind: Violation, what: &'static str, value: Option<&str>) {
         self.route_metrics().violation(kind);
         let bit = 1 << (kind as u8);
         let mut state = self.lock();
@@ -452,8 +461,8 @@ impl Poller {
         state.logged |= bit;
         drop(state);
         if is_new {
-            let scope = self.topic.key().scope;
-            warn!(route = self.route().path.as_str(), topic = ?scope, kind = kind.as_str(), "{what}");
+            let topic = self.topic.short_name();
+            warn!(route = self.route().path.as_str(), topic, kind = kind.as_str(), value, "{what}");
         }
     }
 }
@@ -477,6 +486,7 @@ impl State {
             terminal: false,
             first_not_found: None,
             polled_at: None,
+            not_before: None,
             polls: 0,
             logged: 0,
         }
@@ -502,3 +512,6 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
     let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media.ends_with("/json") || media.ends_with("+json")
 }
+
+#[cfg(test)]
+mod tests;

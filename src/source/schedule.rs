@@ -135,3 +135,6 @@ impl std::fmt::Debug for Appointment {
         f.debug_struct("Appointment").field("at", &self.at).field("turn", &self.turn).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,13 @@
 //! not allowed (401, 403). Every event goes on with the app's id where the app names its events, and with one of ours, an
 //! epoch and a number, where it does not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, StatusCode, header, uri::PathAndQuery};
 use http_body_util::BodyExt;
@@ -51,6 +57,8 @@ struct Listener {
     metrics: Arc<Metrics>,
     detected: Arc<Detected>,
     first_id: Option<String>,
+    /// A violation was told in the log already: once per topic is enough.
+    told: AtomicBool,
 }
 
 /// What one connection after the other adds up to.
@@ -89,6 +97,7 @@ pub fn start(
         metrics: Arc::clone(&sources.metrics),
         detected: Arc::clone(&sources.detected),
         first_id,
+        told: AtomicBool::new(false),
     };
     SubscribeSource { listener: Arc::new(listener), task: std::sync::Mutex::default() }
 }
@@ -299,10 +308,12 @@ impl Listener {
 
     fn violation(&self, kind: Violation) {
         self.metrics.route(self.topic.key().route).violation(kind);
-        let scope = self.topic.key().scope;
+        if self.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
         warn!(
             route = self.route().path.as_str(),
-            topic = ?scope,
+            topic = self.topic.short_name(),
             kind = kind.as_str(),
             "the app's answer is no event stream that can be read"
         );

@@ -11,9 +11,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body::Frame;
 use rand::Rng;
 use tokio::time::{Instant, Sleep};
 
@@ -21,21 +20,21 @@ use super::{Joining, admission::Admission};
 use crate::{
     backoff::jitter,
     connections::Seat,
-    event::{self, HeartbeatForm},
+    event::{self, Frame, HeartbeatForm},
     hub::Joined,
     metrics::{CloseReason, FrameKind, Metrics, RejectReason, RouteId},
-    route::Route,
+    route::{Route, Share},
     subscription::Subscription,
     topic::{Delivery, End},
     upstream::BoxError,
 };
 
 /// How long a client has to close by itself after the last event.
-const CLOSING: Duration = Duration::from_secs(1);
+pub const CLOSING: Duration = Duration::from_secs(1);
 /// The `retry:` of the last block, milliseconds: clients that ignore the end come back, but slowly.
 const LONG_RETRY: std::ops::Range<u64> = 30_000..60_000;
 /// `retry:` is spread by this fraction either way, so that clients cut together don't come back together.
-const RETRY_JITTER: f64 = 0.33;
+pub const RETRY_JITTER: f64 = 0.33;
 /// `--max-age` is spread by this fraction either way.
 const MAX_AGE_JITTER: f64 = 0.1;
 
@@ -46,7 +45,7 @@ pub enum Watching {
         /// Resolves when the app has spoken.
         ask: BoxFuture<'static, Admission>,
         /// What the client is told meanwhile.
-        notice: Option<Bytes>,
+        notice: Option<Frame>,
         /// How to join then.
         join: Box<Joining>,
     },
@@ -57,10 +56,16 @@ pub enum Watching {
 /// The times of a stream, from its route.
 #[derive(Clone, Debug)]
 pub struct Pacing {
-    heartbeat: Duration,
-    heartbeat_frame: Bytes,
-    retry: Duration,
-    max_age: Option<Duration>,
+    /// The silence after which a heartbeat is sent.
+    pub heartbeat: Duration,
+    /// The heartbeat.
+    pub heartbeat_frame: Frame,
+    /// The `retry:` hint before its jitter.
+    pub retry: Duration,
+    /// The age at which a stream ends, before its jitter.
+    pub max_age: Option<Duration>,
+    /// Clients are admitted anew when they come back, so none may live longer than its age.
+    pub is_checked: bool,
 }
 
 impl std::fmt::Debug for Watching {
@@ -110,7 +115,19 @@ enum Step {
 impl Pacing {
     /// The times of `route`'s streams.
     pub fn new(route: &Route, form: HeartbeatForm) -> Self {
-        Self { heartbeat: route.heartbeat, heartbeat_frame: form.frame(), retry: route.retry, max_age: route.max_age }
+        Self {
+            heartbeat: route.heartbeat,
+            heartbeat_frame: Frame::new(&[&form.frame()]),
+            retry: route.retry,
+            max_age: route.max_age,
+            is_checked: route.share == Share::Authorized,
+        }
+    }
+
+    /// How long one stream lives: its age, give or take, so that streams that began together don't end together.
+    pub fn lifetime(&self) -> Option<Duration> {
+        let middle = if self.is_checked { 1.0 - MAX_AGE_JITTER } else { 1.0 };
+        self.max_age.map(|age| jitter(age.mul_f64(middle), MAX_AGE_JITTER))
     }
 }
 
@@ -121,7 +138,7 @@ impl StreamBody {
     pub fn new(watching: Watching, seat: Seat, pacing: Pacing, metrics: Arc<Metrics>) -> Self {
         let now = Instant::now();
         let route = seat.route();
-        let ends_at = pacing.max_age.map(|age| (now + jitter(age, MAX_AGE_JITTER), CloseReason::MaxAge));
+        let ends_at = pacing.lifetime().map(|age| (now + age, CloseReason::MaxAge));
         let retry = Some(jitter(pacing.retry, RETRY_JITTER));
         let heartbeat_at = now + pacing.heartbeat;
         let timer = Box::pin(tokio::time::sleep_until(heartbeat_at));
@@ -164,11 +181,11 @@ impl StreamBody {
         match self.next(cx) {
             Step::Wait if self.is_silent => {
                 // The first bytes leave at once: proxies hold back a head that nothing follows.
-                Step::Send(self.pacing.heartbeat_frame.clone(), FrameKind::Heartbeat)
+                Step::Send(self.pacing.heartbeat_frame.block(), FrameKind::Heartbeat)
             }
             Step::Wait if self.heartbeat_at <= now => {
                 self.metrics.heartbeat_sent(now.duration_since(self.heartbeat_at));
-                Step::Send(self.pacing.heartbeat_frame.clone(), FrameKind::Heartbeat)
+                Step::Send(self.pacing.heartbeat_frame.block(), FrameKind::Heartbeat)
             }
             step => step,
         }
@@ -195,7 +212,7 @@ impl StreamBody {
             },
             Stage::Watching(Watching::Admission { ask, notice, join }) => {
                 if let Some(notice) = notice.take() {
-                    return Step::Send(notice, FrameKind::Control);
+                    return Step::Send(notice.block(), FrameKind::Control);
                 }
                 match ask.as_mut().poll(cx) {
                     Poll::Ready(Admission::Admitted) => {
@@ -235,24 +252,19 @@ impl StreamBody {
                     self.metrics.route(self.route).delivered(at.elapsed());
                 }
                 let frame = match self.retry.take() {
-                    Some(retry) => in_one_block(retry, &frame),
+                    Some(retry) => frame.with_retry(retry),
                     None => frame,
                 };
-                Step::Send(frame, kind)
+                Step::Send(frame.block(), kind)
             }
             Delivery::Lagged => self.end(CloseReason::Slow),
-            Delivery::End(End { frame, reason, .. }) if frame.is_some() || reason == CloseReason::Done => {
-                let retry = Duration::from_millis(rand::rng().random_range(LONG_RETRY));
+            Delivery::End(End { frame, reason, .. }) => {
+                let Some(last) = last_block(frame, reason) else { return self.end(reason) };
                 self.stage = Stage::Closing;
                 self.seat.close(reason);
                 self.ends_at = Some((Instant::now() + CLOSING, reason));
-                let last = match frame {
-                    Some(frame) => in_one_block(retry, &frame),
-                    None => event::retry_line(retry),
-                };
-                Step::Send(last, FrameKind::Control)
+                Step::Send(last.block(), FrameKind::Control)
             }
-            Delivery::End(End { reason, .. }) => self.end(reason),
         }
     }
 
@@ -278,7 +290,10 @@ impl http_body::Body for StreamBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         // Before anything is looked at, so that nothing is missed in between.
         this.seat.register(cx.waker());
@@ -289,7 +304,7 @@ impl http_body::Body for StreamBody {
                     this.metrics.route(this.route).frame_sent(kind, bytes.len());
                     this.is_silent = false;
                     this.heartbeat_at = now + this.pacing.heartbeat;
-                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    return Poll::Ready(Some(Ok(http_body::Frame::data(bytes))));
                 }
                 Step::End => return Poll::Ready(None),
                 Step::Wait => {
@@ -309,13 +324,15 @@ impl std::fmt::Debug for StreamBody {
     }
 }
 
-/// `retry:` in front of an event, in its block: a block of its own makes some clients deliver an empty message.
-fn in_one_block(retry: Duration, frame: &Bytes) -> Bytes {
-    let line = event::retry_line(retry);
-    let mut block = BytesMut::with_capacity(line.len() + frame.len());
-    block.extend_from_slice(&line);
-    block.extend_from_slice(frame);
-    block.freeze()
+/// The last thing a client is sent when a topic ends: its last event, and a `retry:` so long that a client which ignores
+/// the end comes back slowly. Nothing, if it is not to be told.
+pub fn last_block(frame: Option<Frame>, reason: CloseReason) -> Option<Frame> {
+    let retry = Duration::from_millis(rand::rng().random_range(LONG_RETRY));
+    match frame {
+        Some(frame) => Some(frame.with_retry(retry)),
+        None if reason == CloseReason::Done => Some(Frame::new(&[&event::retry_line(retry)])),
+        None => None,
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ fn read(reader: &mut Subscription) -> Vec<String> {
     while let Some(delivery) = next(reader) {
         all.push(match delivery {
             Delivery::Frame { frame, kind, .. } => {
-                let text = std::str::from_utf8(&frame).unwrap();
+                let block = frame.block();
+                let text = std::str::from_utf8(&block).unwrap();
                 let text = text.strip_prefix("data: ").unwrap().trim_end();
                 let mark = match kind {
                     FrameKind::Replay => "again ",
@@ -462,4 +463,33 @@ async fn the_age_of_the_data_is_the_time_since_the_app_confirmed_it() {
     assert_eq!(topic.checked_at().unwrap().elapsed(), Duration::from_secs(3));
     topic.confirm();
     assert_eq!(topic.checked_at().unwrap().elapsed(), Duration::ZERO);
+}
+
+// A topic is polled for hours, and most answers say nothing new: nobody is disturbed by them.
+#[tokio::test]
+async fn only_news_wakes_a_reader() {
+    let bench = Bench::new(10);
+    let topic = {
+        let mut reader = placed(&bench, Store::State, None);
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut cx = Context::from_waker(&waker);
+        let topic = bench.topic();
+        assert!(reader.poll_next(&mut cx).is_pending());
+        snapshot(&topic, "1", None);
+        assert_eq!(bell.rung(), 1);
+        assert!(reader.poll_next(&mut cx).is_ready() && reader.poll_next(&mut cx).is_pending());
+
+        snapshot(&topic, "1", None);
+        topic.confirm();
+        topic.trouble(None);
+        topic.trouble(None);
+        topic.confirm();
+        assert_eq!(bell.rung(), 0);
+
+        topic.trouble(Some(frame("sorry")));
+        assert_eq!(bell.rung(), 1);
+        topic
+    };
+    assert!(topic.lock().waiting.is_empty());
 }

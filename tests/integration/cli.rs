@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use rustix::process::Signal;
+
 use crate::harness::{
     PROGRESS, PROGRESS_PATH,
     app::App,
@@ -215,7 +217,7 @@ async fn a_broken_template_is_refused_at_the_start() {
 
 /// The text log is for people: the message, and the address, without braces.
 #[tokio::test]
-async fn the_demo_and_the_text_log_say_where_they_listen() {
+async fn the_text_log_says_where_it_listens() {
     let app = App::start();
     let mut child = binary()
         .args(["--listen", "127.0.0.1:0", "--admin-listen", "off", "--log", "info", "--upstream"])
@@ -235,6 +237,30 @@ async fn the_demo_and_the_text_log_say_where_they_listen() {
 
     let line = line.expect("the program says where it listens");
     assert!(line.contains("127.0.0.1:") && !line.starts_with('{'), "{line}");
+}
+
+/// The demo needs nothing else: a page, jobs that stream, a dashboard, and an orderly end.
+#[tokio::test]
+async fn the_demo_runs_by_itself() {
+    let mut demo = Sidestream::demo().start().await;
+    let page = demo.get("/").header("Accept", "text/html").fetch().await;
+    let request = demo.request("POST", "/api/videos").header("Content-Type", "application/json");
+    let started = request.header("Origin", &format!("http://{}", demo.addr())).body(b"{}").fetch().await;
+    assert_eq!(started.status(), 201, "{}", started.text());
+    let video: serde_json::Value = serde_json::from_str(&started.text()).expect("JSON");
+    let id = video["id"].as_str().expect("an id");
+
+    let mut stream = demo.sse(&format!("/api/progress/{id}")).open().await;
+    let event = stream.next_event().await;
+    let dashboard = demo.admin("/").header("Connection", "close").fetch().await;
+    demo.signal(Signal::TERM);
+
+    assert_eq!(page.status(), 200);
+    assert!(page.header("content-type").is_some_and(|value| value.starts_with("text/html")));
+    assert_eq!(event.json()["id"], id);
+    assert_eq!(dashboard.status(), 200);
+    stream.read_to_end().await;
+    assert_eq!(demo.wait_exit().await, Some(0));
 }
 
 /// The label of a route is its pattern, as the operator wrote it.

@@ -1,6 +1,9 @@
 //! Everything that is no stream of a route goes to the app as it came, and back as the app said it.
 
-use tokio::task::JoinSet;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+};
 
 use crate::harness::{
     PROGRESS,
@@ -292,6 +295,28 @@ async fn the_app_unreachable_is_502_with_one_line() {
     assert_eq!(samples.get("http_requests_total", &[("code", "5xx")]), 1.0);
 }
 
+/// A host that takes no connection: the handshake is never answered, as behind a firewall that drops.
+#[tokio::test]
+async fn an_app_too_slow_to_connect_is_504() {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let full = socket.listen(0).expect("a bound socket listens");
+    let addr = full.local_addr().expect("an address");
+    // Nobody accepts: with its queue full the kernel leaves further handshakes unanswered.
+    let mut queue = JoinSet::new();
+    for _ in 0..4 {
+        queue.spawn(TcpStream::connect(addr));
+    }
+    queue.join_next().await;
+    let side = Sidestream::before_addr(addr).start().await;
+
+    let answer = side.get("/page").fetch().await;
+
+    assert_eq!(answer.status(), 504, "{}", answer.text());
+    assert_eq!(answer.text().trim_end().lines().count(), 1, "{:?}", answer.text());
+    assert_eq!(side.metric("upstream_requests_total", &[("purpose", "forward"), ("outcome", "timeout")]).await, 1.0);
+}
+
 /// The classic race of keep-alive: the app closes the connection in the moment in which the next request leaves.
 #[tokio::test]
 async fn a_request_that_hits_a_dying_connection_is_repeated_once() {
@@ -394,4 +419,5 @@ async fn many_requests_at_once_all_get_their_own_answer() {
     for (n, text) in requests.join_all().await {
         assert_eq!(text, format!("/n/{n}"));
     }
+    assert_eq!(side.metric("upstream_requests_total", &[("purpose", "forward"), ("outcome", "ok")]).await, 200.0);
 }

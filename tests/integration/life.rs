@@ -69,9 +69,9 @@ async fn while_draining_it_is_alive_but_not_ready_and_takes_no_connection() {
     let app = App::start();
     app.job("v1").answer(running(1));
     let mut side = Sidestream::before(&app).route(PROGRESS).flag("--drain", "20s").start().await;
-    assert_eq!(side.admin("/readyz").fetch().await.status(), 200);
+    eventually("readiness", async || (side.admin("/readyz").fetch().await.status() == 200).then_some(())).await;
     assert_eq!(side.admin("/livez").fetch().await.status(), 200);
-    let _clients = open_streams(&side, 20).await;
+    let _clients = open_streams(&side, 100).await;
 
     side.signal(Signal::TERM);
     eventually("readiness to go", async || (side.admin("/readyz").fetch().await.status() == 503).then_some(())).await;
@@ -80,6 +80,10 @@ async fn while_draining_it_is_alive_but_not_ready_and_takes_no_connection() {
 
     assert_eq!(live.status(), 200);
     assert!(public.is_err(), "a new connection was taken");
+    side.until("the first streams to be drained", |samples| {
+        samples.get("connections_closed_total", &[("route", PROGRESS_PATH), ("reason", "drain")]) >= 1.0
+    })
+    .await;
     side.signal(Signal::TERM);
     side.wait_exit().await;
 }
@@ -343,6 +347,7 @@ async fn a_client_that_leaves_before_the_first_answer_takes_its_requests_along()
     let page = side.get("/page").send().await;
     polled.requests(1).await;
     forwarded.requests(1).await;
+    side.until_metric("topics", &[("route", PROGRESS_PATH), ("phase", "starting")], 1.0).await;
     drop(page);
     stream.reset();
 

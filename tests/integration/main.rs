@@ -8,6 +8,7 @@
 mod cli;
 mod clients;
 mod forward;
+mod guard;
 mod harness;
 mod heartbeat;
 mod life;

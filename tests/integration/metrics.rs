@@ -82,7 +82,8 @@ async fn a_stream_moves_what_counts_streams_and_puts_the_gauges_back() {
     client.next_event().await;
     side.until_metric("topics", &[route, ("phase", "degraded")], 1.0).await;
     job.answer(completed());
-    let (_, _) = client.rest().await;
+    side.until_metric("topics", &[route, ("phase", "ended")], 1.0).await;
+    client.rest().await;
     side.until_quiet().await;
     let closed = side.metrics().await;
 
@@ -157,6 +158,7 @@ async fn a_pass_through_stream_is_counted() {
 
     side.until_metric("connections_active", &[], 0.0).await;
     side.until_metric("invalid_state_errors_total", &[("side", "upstream")], 1.0).await;
+    side.until_metric("connections_closed_total", &[("reason", "upstream")], 1.0).await;
     assert_eq!(side.metric("connections_opened_total", &[]).await, 1.0);
 }
 

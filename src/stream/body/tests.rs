@@ -44,8 +44,8 @@ fn socket() -> (std::net::TcpStream, Wire) {
 }
 
 fn pacing(max_age: Option<Duration>) -> Pacing {
-    let heartbeat_frame = HeartbeatForm::Comment.frame();
-    Pacing { heartbeat: HEARTBEAT, heartbeat_frame, retry: Duration::from_secs(3), max_age }
+    let heartbeat_frame = Frame::new(&[&HeartbeatForm::Comment.frame()]);
+    Pacing { heartbeat: HEARTBEAT, heartbeat_frame, retry: Duration::from_secs(3), max_age, is_checked: false }
 }
 
 // === impl Stand ===
@@ -62,7 +62,7 @@ impl Stand {
         let connections = connections(&bench);
         let (peer, wire) = socket();
         let conn = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
-        let seat = connections.sit(RouteId(0), [127, 0, 0, 1].into(), Transport::Http1, conn).unwrap();
+        let seat = connections.permit(RouteId(0), [127, 0, 0, 1].into(), Transport::Http1).unwrap().listed(conn);
         let body = StreamBody::new(watching, seat, pacing(max_age), Arc::clone(&bench.metrics));
         Self { bench, connections, body, wire, began: Instant::now(), _peer: peer }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Builder {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     log: String,
+    /// A subcommand, which comes before the flags.
+    command: Option<&'static str>,
 }
 
 /// A running child; killed when it goes.
@@ -116,8 +118,9 @@ impl Builder {
 
     /// Starts the child and waits until both sides listen.
     pub(crate) async fn start(self) -> Sidestream {
-        let Self { args, envs, log } = self;
+        let Self { args, envs, log, command } = self;
         let mut child = binary()
+            .args(command)
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--log", &log])
             .args(args)
             .envs(envs)
@@ -145,10 +148,15 @@ impl Sidestream {
         Self::before_addr(app.addr())
     }
 
+    /// The demo, which brings its own app.
+    pub(crate) fn demo() -> Builder {
+        Builder { args: Vec::new(), envs: Vec::new(), log: "info".to_owned(), command: Some("demo") }
+    }
+
     /// A child in front of whatever listens at `addr`.
     pub(crate) fn before_addr(addr: SocketAddr) -> Builder {
         let args = vec!["--upstream".to_owned(), format!("http://{addr}")];
-        Builder { args, envs: Vec::new(), log: "info".to_owned() }
+        Builder { args, envs: Vec::new(), log: "info".to_owned(), command: None }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -31,6 +31,8 @@ async fn the_tabs_of_one_session_share_one_stream_of_the_app() {
     }
     assert_eq!(events.opened(), 1);
     assert_eq!(stream.request.header("cookie"), Some("session=a"));
+    let labels = [("purpose", "subscribe"), ("outcome", "ok")];
+    assert_eq!(side.metric("upstream_requests_total", &labels).await, 1.0);
     assert_eq!(stream.request.header("accept"), Some("text/event-stream"));
 }
 

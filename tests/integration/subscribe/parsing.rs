@@ -112,6 +112,25 @@ async fn an_id_with_nul_is_ignored_and_an_empty_id_resets() {
     assert_eq!(again.last_event_id(), Some("5"), "the id with NUL is no position");
 }
 
+/// A block of `id:` alone moves the position and says nothing; fetch-event-source would take it for an empty message.
+#[tokio::test]
+async fn an_id_without_data_moves_the_position_and_makes_no_block_of_its_own() {
+    let app = App::start();
+    let events = app.events("/notifications");
+    let side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
+    let mut client = side.sse("/notifications").open().await;
+    let stream = events.accept().await;
+
+    stream.send("id: 7\ndata: a\n\n").await;
+    client.next_event().await;
+    stream.send("id: 8\n\nretry: 500\n\nevent: x\n\ndata: b\n\n").await;
+    let next = client.next_block().await;
+    stream.cut().await;
+
+    assert_eq!(next.data.as_deref(), Some("b"), "{:?}", next.raw);
+    assert_eq!(events.accept().await.last_event_id(), Some("8"));
+}
+
 /// Bytes that are no UTF-8 become U+FFFD, they end nothing.
 #[tokio::test]
 async fn invalid_utf_8_is_replaced() {

@@ -1,0 +1,206 @@
+//! Streams on plain HTTP/1.x, once their head is decided: the sockets themselves, one shard of them per core.
+//!
+//! A stream here is an [`Entry`] of a slab: a socket, a subscription, some times and flags. It has no task, no timer, no
+//! queue and no lock. A shard is a thread with an epoll of its own; streams of one topic form a [`Group`] in it, so that a
+//! publish wakes each shard once, and heartbeats belong to the group. Everything else (`--max-age`, the drain, stale
+//! streams, the admin side's list) is a walk over the slab.
+//!
+//! A thread and not a task, because a topic with fifteen thousand subscribers is over a hundred milliseconds of writes: the
+//! kernel shares the cores fairly between that and the runtime's own threads, which accept, forward and poll meanwhile.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+mod entry;
+mod group;
+mod run;
+
+use crate::{
+    connections::{Limits, Permit, StreamView},
+    metrics::Metrics,
+    stream::body::Pacing,
+    subscription::Subscription,
+};
+
+/// A stream whose socket has been taken over, on its way to a shard.
+#[derive(Debug)]
+pub struct Adopted {
+    /// The client's socket; nothing of the answer has been written.
+    pub socket: std::net::TcpStream,
+    /// The answer's head.
+    pub head: Vec<u8>,
+    /// Whether frames are chunks (HTTP/1.1) or bare (HTTP/1.0, which ends with the connection).
+    pub chunked: bool,
+    /// Its place in its topic.
+    pub subscription: Subscription,
+    /// Its place among the open streams.
+    pub permit: Permit,
+    /// Its times.
+    pub pacing: Pacing,
+}
+
+/// What a shard is told.
+enum Order {
+    Adopt(Box<Adopted>),
+    /// A group's topic has something new.
+    Woken(group::GroupKey),
+    /// End every stream at a random moment within this.
+    Drain(Duration),
+    /// Tell about every stream.
+    List(oneshot::Sender<Vec<StreamView>>),
+    Stop,
+}
+
+/// The write end of a shard.
+#[derive(Debug)]
+struct Inbox {
+    /// Written by whoever has something for the shard, emptied by the shard. Bounded by what can be waiting: one order
+    /// per connection being opened, one per topic (a group that has been woken is not woken again before it looked).
+    orders: Mutex<Vec<Order>>,
+    waker: mio::Waker,
+}
+
+/// All shards.
+#[derive(Debug)]
+pub struct Shards {
+    inboxes: Vec<Arc<Inbox>>,
+    next: AtomicUsize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+// === impl Shards ===
+
+impl Shards {
+    /// Starts `count` shards. Each is a thread that ends with [`Shards::stop`].
+    ///
+    /// # Errors
+    /// When the system gives no epoll or no thread.
+    pub fn start(
+        count: usize,
+        limits: Limits,
+        metrics: &Arc<Metrics>,
+        stale: &Arc<StaleCounts>,
+    ) -> io::Result<Arc<Self>> {
+        let mut inboxes = Vec::new();
+        let mut threads = Vec::new();
+        for index in 0..count {
+            let poll = mio::Poll::new()?;
+            let inbox =
+                Arc::new(Inbox { orders: Mutex::default(), waker: mio::Waker::new(poll.registry(), run::WAKER)? });
+            let shard =
+                run::Shard::new(index, poll, Arc::clone(&inbox), limits, Arc::clone(metrics), Arc::clone(stale));
+            threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?);
+            inboxes.push(inbox);
+        }
+        Ok(Arc::new(Self { inboxes, next: AtomicUsize::new(0), threads: Mutex::new(threads) }))
+    }
+
+    /// Gives a stream to the shard whose turn it is: the streams of one topic are spread over all cores.
+    pub fn adopt(&self, adopted: Adopted) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.inboxes[turn % self.inboxes.len()].send(Order::Adopt(Box::new(adopted)));
+    }
+
+    /// Ends every stream at a random moment within `time`.
+    pub fn drain(&self, time: Duration) {
+        for inbox in &self.inboxes {
+            inbox.send(Order::Drain(time));
+        }
+    }
+
+    /// Every stream of all shards.
+    pub async fn list(&self) -> Vec<StreamView> {
+        let mut views = Vec::new();
+        let asked: Vec<_> = self
+            .inboxes
+            .iter()
+            .map(|inbox| {
+                let (tell, told) = oneshot::channel();
+                inbox.send(Order::List(tell));
+                told
+            })
+            .collect();
+        for told in asked {
+            // A shard that has stopped has no streams.
+            views.extend(told.await.unwrap_or_default());
+        }
+        views
+    }
+
+    /// Ends all shards, and whatever streams they still have, at once.
+    pub fn stop(&self) {
+        for inbox in &self.inboxes {
+            inbox.send(Order::Stop);
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().expect("no code panics under this lock"));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard has panicked");
+            }
+        }
+    }
+}
+
+// === impl Inbox ===
+
+impl Inbox {
+    fn send(&self, order: Order) {
+        self.lock().push(order);
+        if let Err(error) = self.waker.wake() {
+            // The eventfd of a living shard is always writable; the shard looks at its orders at its next tick anyway.
+            tracing::warn!(%error, "a shard can't be woken");
+        }
+    }
+
+    fn take(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Order>> {
+        self.orders.lock().expect("no code panics under this lock")
+    }
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Adopt(_) => "Adopt",
+            Self::Woken(_) => "Woken",
+            Self::Drain(_) => "Drain",
+            Self::List(_) => "List",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+/// How many streams of each route are stale, as each shard last counted them.
+#[derive(Debug)]
+pub struct StaleCounts(Mutex<Vec<Vec<i64>>>);
+
+// === impl StaleCounts ===
+
+impl StaleCounts {
+    /// Nobody has counted.
+    pub fn new(shards: usize, routes: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(vec![vec![0; routes]; shards])))
+    }
+
+    /// One shard has counted.
+    fn set(&self, shard: usize, counts: Vec<i64>) {
+        self.0.lock().expect("no code panics under this lock")[shard] = counts;
+    }
+
+    /// The stale streams of a route, over all shards.
+    pub fn of(&self, route: usize) -> i64 {
+        self.0.lock().expect("no code panics under this lock").iter().map(|counts| counts[route]).sum()
+    }
+}

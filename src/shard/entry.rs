@@ -1,0 +1,363 @@
+//! One stream in a shard: some two hundred bytes.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use mio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::{
+    connections::{Permit, StreamView},
+    event::Frame,
+    metrics::{CloseReason, FrameKind},
+    stream::body,
+    subscription::Subscription,
+    topic::{Delivery, End},
+};
+
+/// So many frames leave in one `writev` at most, and so many bytes; what the kernel does not take of them waits here.
+const BATCH_FRAMES: usize = 16;
+const BATCH_BYTES: usize = 64 * 1024;
+/// The last chunk of a chunked body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Entry {
+    socket: TcpStream,
+    subscription: Subscription,
+    permit: Permit,
+    /// What the kernel has not taken yet.
+    unsent: Bytes,
+    /// Its group, and its index among the members.
+    pub(super) group: u32,
+    pub(super) place: u32,
+    /// The `retry:` hint, in milliseconds, until it has gone out in front of the first event.
+    retry: Option<NonZeroU32>,
+    /// When it ends by plan, and why; milliseconds on the shard's clock.
+    pub(super) ends_at: Option<(Instant, CloseReason)>,
+    /// Since when the peer takes nothing.
+    pub(super) blocked_since: Option<Instant>,
+    chunked: bool,
+    /// The last event has gone; it only waits for its end.
+    closing: bool,
+}
+
+/// What became of a stream that was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// It waits for something new.
+    Idle,
+    /// It waits for its peer.
+    Blocked,
+    /// It is over; take it out.
+    Over,
+}
+
+/// What an entry tells about what it sent.
+pub(super) trait Account {
+    fn sent(&self, kind: FrameKind, bytes: usize);
+    fn delivered(&self, at: Instant);
+}
+
+impl Entry {
+    pub(super) fn new(
+        socket: TcpStream,
+        head: Vec<u8>,
+        chunked: bool,
+        subscription: Subscription,
+        permit: Permit,
+        retry: u32,
+    ) -> Self {
+        Self {
+            socket,
+            subscription,
+            permit,
+            unsent: head.into(),
+            group: 0,
+            place: 0,
+            retry: NonZeroU32::new(retry),
+            ends_at: None,
+            blocked_since: None,
+            chunked,
+            closing: false,
+        }
+    }
+}
+
+/// What is next for a stream.
+enum Next {
+    Send(Bytes),
+    Nothing,
+    Over,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Its socket, to be registered.
+    pub(super) fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Its place among the open streams.
+    pub(super) fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// Whether its last event has gone.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Says why it ends.
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        self.permit.close(reason);
+    }
+
+    /// Sends all there is, as far as the peer takes it.
+    pub(super) fn serve(&mut self, account: &impl Account, now: Instant) -> Served {
+        loop {
+            match self.flush(now) {
+                Served::Idle => {}
+                other => return other,
+            }
+            let first = match self.next(account, now) {
+                Next::Send(bytes) => bytes,
+                Next::Nothing => return Served::Idle,
+                Next::Over => return Served::Over,
+            };
+            if self.gather(first, account, now) == Served::Over {
+                return Served::Over;
+            }
+        }
+    }
+
+    /// The head and what there is, in one call to the kernel as far as possible; a heartbeat if there is nothing yet, since
+    /// proxies hold back a head that nothing follows.
+    pub(super) fn serve_first(&mut self, heartbeat: &Frame, account: &impl Account, now: Instant) -> Served {
+        let mut first = BytesMut::from(&self.unsent[..]);
+        let mut outcome = Served::Idle;
+        match self.next(account, now) {
+            Next::Send(bytes) => first.extend_from_slice(&bytes),
+            Next::Nothing => {
+                account.sent(FrameKind::Heartbeat, heartbeat.len());
+                first.extend_from_slice(&self.framed(heartbeat));
+            }
+            Next::Over => outcome = Served::Over,
+        }
+        self.unsent = first.freeze();
+        match self.flush(now) {
+            Served::Idle if outcome == Served::Idle => self.serve(account, now),
+            Served::Idle => outcome,
+            other => other,
+        }
+    }
+
+    /// What the admin side shows of it.
+    pub(super) fn view(&self, now: Instant) -> StreamView {
+        StreamView {
+            route: self.permit.route(),
+            peer: self.permit.peer(),
+            opened: self.permit.opened(),
+            blocked_for: self.blocked_since.map(|since| now.duration_since(since)),
+        }
+    }
+
+    /// A heartbeat, unless something else is on its way: then the silence is over anyway.
+    pub(super) fn heartbeat(&mut self, heartbeat: &Frame, account: &impl Account, now: Instant) -> Served {
+        if !self.unsent.is_empty() || self.closing {
+            return Served::Idle;
+        }
+        self.unsent = self.framed(heartbeat);
+        account.sent(FrameKind::Heartbeat, heartbeat.len());
+        self.flush(now)
+    }
+
+    /// The peer has said something. Streams hear nothing, but for the end.
+    pub(super) fn heard(&mut self) -> Served {
+        let mut ignored = [0; 1024];
+        // A client that never stops talking gets its turn again with the next event of its socket.
+        for _ in 0..16 {
+            match self.socket.read(&mut ignored) {
+                Ok(0) => return Served::Over,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Served::Idle,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Served::Over,
+            }
+        }
+        Served::Idle
+    }
+
+    /// The end in good order: the last chunk, if the peer still takes bytes, and a close that loses nothing.
+    pub(super) fn finish(mut self, hint: Option<&Frame>) {
+        if self.unsent.is_empty() {
+            let hint = hint.map(|hint| self.framed(hint)).unwrap_or_default();
+            let last: &[u8] = if self.chunked { LAST_CHUNK } else { &[] };
+            let mut farewell = BytesMut::with_capacity(hint.len() + last.len());
+            farewell.extend_from_slice(&hint);
+            farewell.extend_from_slice(last);
+            // Nobody can be told of a failure any more.
+            let _ = self.socket.write(&farewell);
+        }
+        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+        // Bytes that nobody read would turn the close into a reset, which may overtake the last event.
+        let _ = self.heard();
+    }
+
+    /// Several frames in one call to the kernel, when several are waiting.
+    fn gather(&mut self, first: Bytes, account: &impl Account, now: Instant) -> Served {
+        let second = match self.next(account, now) {
+            Next::Send(bytes) => bytes,
+            Next::Nothing => {
+                self.unsent = first;
+                return Served::Idle;
+            }
+            Next::Over => {
+                self.unsent = first;
+                let _ = self.flush(now);
+                return Served::Over;
+            }
+        };
+        let mut total = first.len() + second.len();
+        let mut batch = vec![first, second];
+        let mut outcome = Served::Idle;
+        while batch.len() < BATCH_FRAMES && total < BATCH_BYTES {
+            match self.next(account, now) {
+                Next::Send(bytes) => {
+                    total += bytes.len();
+                    batch.push(bytes);
+                }
+                Next::Nothing => break,
+                Next::Over => {
+                    outcome = Served::Over;
+                    break;
+                }
+            }
+        }
+        let slices: Vec<_> = batch.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let sent = match self.socket.write_vectored(&slices) {
+            Ok(sent) => sent,
+            Err(error) if is_temporary(&error) => 0,
+            Err(_) => return self.broke(),
+        };
+        self.unsent = rest_of(&batch, sent);
+        outcome
+    }
+
+    /// Writes what is unsent.
+    fn flush(&mut self, now: Instant) -> Served {
+        while !self.unsent.is_empty() {
+            match self.socket.write(&self.unsent) {
+                Ok(0) => return self.broke(),
+                Ok(sent) => {
+                    // Any byte that is taken shows a living peer.
+                    self.blocked_since = None;
+                    let _ = self.unsent.split_to(sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert(now);
+                    return Served::Blocked;
+                }
+                Err(_) => return self.broke(),
+            }
+        }
+        // An empty slice of a long event would keep the whole of it.
+        self.unsent = Bytes::new();
+        self.blocked_since = None;
+        Served::Idle
+    }
+
+    /// A write to a client that had gone.
+    fn broke(&mut self) -> Served {
+        self.permit.wrote_to_closed();
+        Served::Over
+    }
+
+    fn next(&mut self, account: &impl Account, now: Instant) -> Next {
+        if self.closing {
+            return Next::Nothing;
+        }
+        match self.subscription.try_next() {
+            None => Next::Nothing,
+            Some(Delivery::Frame { frame, kind, at }) => {
+                let frame = match self.retry.take() {
+                    Some(retry) => frame.with_retry(Duration::from_millis(u64::from(retry.get()))),
+                    None => frame,
+                };
+                account.sent(kind, frame.len());
+                if kind == FrameKind::Event {
+                    account.delivered(at);
+                }
+                Next::Send(self.framed(&frame))
+            }
+            Some(Delivery::Lagged) => {
+                self.close(CloseReason::Slow);
+                Next::Over
+            }
+            Some(Delivery::End(End { frame, reason, .. })) => {
+                self.close(reason);
+                let Some(last) = body::last_block(frame, reason) else { return Next::Over };
+                account.sent(FrameKind::Control, last.len());
+                self.closing = true;
+                self.ends_at = Some((now + body::CLOSING, reason));
+                Next::Send(self.framed(&last))
+            }
+        }
+    }
+
+    fn framed(&self, frame: &Frame) -> Bytes {
+        if self.chunked { frame.chunk() } else { frame.block() }
+    }
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// What is left of frames of which the first `sent` bytes have gone: shared bytes if it is one frame, else a copy, at most
+/// about [`BATCH_BYTES`] long but for a last frame that is longer.
+fn rest_of(batch: &[Bytes], mut sent: usize) -> Bytes {
+    let first = batch.iter().position(|frame| {
+        if sent < frame.len() {
+            return true;
+        }
+        sent -= frame.len();
+        false
+    });
+    let Some(first) = first else { return Bytes::new() };
+    if first + 1 == batch.len() {
+        return batch[first].slice(sent..);
+    }
+    let mut rest = BytesMut::from(&batch[first][sent..]);
+    for frame in &batch[first + 1..] {
+        rest.extend_from_slice(frame);
+    }
+    rest.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_batch_is_the_same_wherever_the_kernel_stopped() {
+        let batch = [Bytes::from_static(b"one"), Bytes::from_static(b"two"), Bytes::from_static(b"three")];
+        let whole = b"onetwothree";
+        for sent in 0..=whole.len() {
+            assert_eq!(rest_of(&batch, sent), whole[sent..], "after {sent} bytes");
+        }
+    }
+
+    // The budget of DESIGN 9: an idle stream costs some hundred bytes in all.
+    #[test]
+    fn an_entry_stays_within_its_budget() {
+        assert!(std::mem::size_of::<Entry>() <= 288, "an entry is {} bytes", std::mem::size_of::<Entry>());
+    }
+}

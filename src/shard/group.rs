@@ -1,0 +1,119 @@
+//! The streams of one topic in one shard: woken together, and kept alive together.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Wake, Waker},
+};
+
+use tokio::time::Instant;
+
+use super::{Inbox, Order};
+use crate::{
+    stream::body::Pacing,
+    topic::{Cursor, Topic},
+};
+
+/// A group's place in the slab, and which group of that place it is: a wake-up may arrive after the group has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GroupKey {
+    pub(super) index: usize,
+    pub(super) generation: u64,
+}
+
+/// What a walk over a group's members does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// Everybody gets what is new.
+    Deliver,
+    /// Everybody who has nothing else coming gets a heartbeat.
+    Heartbeat,
+}
+
+/// The streams of one topic.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) key: GroupKey,
+    pub(super) topic: Arc<Topic>,
+    pub(super) topic_id: u64,
+    /// Holds the place of the group's waker in the topic.
+    listener: Cursor,
+    signal: Arc<Signal>,
+    waker: Waker,
+    /// Places of the members in the shard's slab; each entry knows its index here.
+    pub(super) members: Vec<u32>,
+    /// A walk in progress: what it does, and how many members from the front it has still to see. It goes downwards, so
+    /// that a member that leaves, whose index the last one takes, can't make it pass over anybody.
+    pub(super) walk: Option<(Round, usize)>,
+    /// Something new came while a walk was on its way.
+    pub(super) again: bool,
+    pub(super) pacing: Pacing,
+    pub(super) heartbeat_at: Instant,
+}
+
+/// What wakes a group's shard: at most one order is on its way at a time.
+#[derive(Debug)]
+struct Signal {
+    inbox: Arc<Inbox>,
+    key: GroupKey,
+    is_sent: AtomicBool,
+}
+
+// === impl Group ===
+
+impl Group {
+    pub(super) fn new(
+        key: GroupKey,
+        topic: Arc<Topic>,
+        topic_id: u64,
+        inbox: Arc<Inbox>,
+        pacing: Pacing,
+        now: Instant,
+    ) -> Self {
+        let signal = Arc::new(Signal { inbox, key, is_sent: AtomicBool::new(false) });
+        let heartbeat_at = now + pacing.heartbeat;
+        let mut group = Self {
+            key,
+            topic,
+            topic_id,
+            listener: Cursor::default(),
+            waker: Waker::from(Arc::clone(&signal)),
+            signal,
+            members: Vec::new(),
+            walk: None,
+            again: false,
+            pacing,
+            heartbeat_at,
+        };
+        group.listen();
+        group
+    }
+
+    /// Asks the topic to wake us at the next thing. Before the members look, so that nothing falls in between.
+    pub(super) fn listen(&mut self) {
+        self.signal.is_sent.store(false, Ordering::Release);
+        self.topic.listen(&self.waker, &mut self.listener);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.topic.forget(&mut self.listener);
+    }
+}
+
+// === impl Signal ===
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_sent.swap(true, Ordering::AcqRel) {
+            self.inbox.send(Order::Woken(self.key));
+        }
+    }
+}

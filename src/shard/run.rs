@@ -1,0 +1,377 @@
+//! A shard's loop: what its sockets say, what it is told, what its groups have to deliver, what is due.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use mio::{Events, Interest, Token};
+use rand::Rng;
+use slab::Slab;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{
+    Adopted, Inbox, Order, StaleCounts,
+    entry::{Account, Entry, Served},
+    group::{Group, GroupKey, Round},
+};
+use crate::{
+    backoff::jitter,
+    connections::Limits,
+    event::{self, Frame},
+    metrics::{CloseReason, FrameKind, Metrics, RouteMetrics},
+    stream::body::{Pacing, RETRY_JITTER},
+};
+
+/// The token of the inbox; streams have their place in the slab.
+pub(super) const WAKER: Token = Token(usize::MAX);
+/// Members served before the shard looks at its sockets and its inbox again: some milliseconds' worth of writes.
+const BATCH: usize = 256;
+/// How often all streams are walked over for what is due: the precision of `--max-age`, of the second after the end, of
+/// the drain and of staleness. At 15,000 streams a walk takes well under a millisecond.
+const TICK: Duration = Duration::from_millis(100);
+/// Socket events taken at once.
+const EVENTS: usize = 1024;
+
+/// One shard; owned by its thread.
+pub(super) struct Shard {
+    index: usize,
+    poll: mio::Poll,
+    inbox: Arc<Inbox>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    stale: Arc<StaleCounts>,
+    entries: Slab<Entry>,
+    groups: Slab<Group>,
+    by_topic: HashMap<u64, usize>,
+    generation: u64,
+    /// Groups with a walk to do, in turn.
+    walks: VecDeque<GroupKey>,
+    /// Groups by the time of their next heartbeat.
+    heartbeats: BTreeSet<(Instant, usize)>,
+    next_tick: Instant,
+    stopped: bool,
+}
+
+/// Where a route's deliveries are counted.
+struct RouteAccount<'a>(&'a RouteMetrics);
+
+// === impl RouteAccount ===
+
+impl Account for RouteAccount<'_> {
+    fn sent(&self, kind: FrameKind, bytes: usize) {
+        self.0.frame_sent(kind, bytes);
+    }
+
+    fn delivered(&self, at: Instant) {
+        self.0.delivered(at.elapsed());
+    }
+}
+
+// === impl Shard ===
+
+impl Shard {
+    pub(super) fn new(
+        index: usize,
+        poll: mio::Poll,
+        inbox: Arc<Inbox>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        stale: Arc<StaleCounts>,
+    ) -> Self {
+        Self {
+            index,
+            poll,
+            inbox,
+            limits,
+            metrics,
+            stale,
+            entries: Slab::new(),
+            groups: Slab::new(),
+            by_topic: HashMap::new(),
+            generation: 0,
+            walks: VecDeque::new(),
+            heartbeats: BTreeSet::new(),
+            next_tick: Instant::now(),
+            stopped: false,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.stopped {
+            let wait = self.wait(Instant::now());
+            match self.poll.poll(&mut events, wait) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    warn!(%error, "a shard's epoll failed; its streams end");
+                    return;
+                }
+            }
+            let now = Instant::now();
+            for event in &events {
+                if event.token() != WAKER {
+                    self.on_socket(event.token().0, event, now);
+                }
+            }
+            for order in self.inbox.take() {
+                self.on_order(order, now);
+            }
+            self.start_heartbeats(now);
+            self.walk(now);
+            if self.next_tick <= now {
+                self.tick(now);
+            }
+        }
+    }
+
+    /// How long the loop may sleep.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        if !self.walks.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if self.entries.is_empty() {
+            return None;
+        }
+        let heartbeat = self.heartbeats.first().map_or(self.next_tick, |(at, _)| *at);
+        Some(self.next_tick.min(heartbeat).saturating_duration_since(now))
+    }
+
+    fn on_order(&mut self, order: Order, now: Instant) {
+        match order {
+            Order::Adopt(adopted) => self.adopt(*adopted, now),
+            Order::Woken(key) => self.woken(key),
+            Order::Drain(time) => self.drain(time, now),
+            Order::List(tell) => {
+                // Whoever asked may have gone.
+                let _ = tell.send(self.entries.iter().map(|(_, entry)| entry.view(now)).collect());
+            }
+            Order::Stop => self.stopped = true,
+        }
+    }
+
+    fn adopt(&mut self, adopted: Adopted, now: Instant) {
+        let Adopted { socket, head, chunked, subscription, mut permit, pacing } = adopted;
+        permit.open();
+        let retry = u32::try_from(jitter(pacing.retry, RETRY_JITTER).as_millis()).unwrap_or(u32::MAX);
+        let ends_at = pacing.lifetime().map(|age| (now + age, CloseReason::MaxAge));
+        let ends_at = match permit.drain_at() {
+            // It sat down before the drain began, and comes here after: it ends with the others.
+            Some(at) => Some((at, CloseReason::Drain)),
+            None => ends_at,
+        };
+        let group = self.group_of(&subscription, &pacing, now);
+        let mut entry = Entry::new(mio::net::TcpStream::from_std(socket), head, chunked, subscription, permit, retry);
+        entry.ends_at = ends_at;
+        let vacant = self.entries.vacant_entry();
+        let key = vacant.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(entry.socket(), Token(key), interest) {
+            warn!(%error, "a stream can't be watched");
+            entry.close(CloseReason::Error);
+            self.remove_group_if_empty(group);
+            return;
+        }
+        let members = &mut self.groups[group].members;
+        entry.group = u32::try_from(group).expect("groups are no more than streams");
+        entry.place = u32::try_from(members.len()).expect("streams are bounded by the open files");
+        members.push(u32::try_from(key).expect("streams are bounded by the open files"));
+        vacant.insert(entry);
+        self.serve_first(key, now);
+    }
+
+    /// The head and what there is; a heartbeat if that is nothing, since the first bytes must leave at once.
+    fn serve_first(&mut self, key: usize, now: Instant) {
+        let entry = &mut self.entries[key];
+        let pacing = &self.groups[entry.group as usize].pacing;
+        let account = RouteAccount(self.metrics.route(entry.permit().route()));
+        let served = entry.serve_first(&pacing.heartbeat_frame, &account, now);
+        self.after(key, served);
+    }
+
+    fn group_of(&mut self, subscription: &crate::subscription::Subscription, pacing: &Pacing, now: Instant) -> usize {
+        if let Some(group) = self.by_topic.get(&subscription.topic_id()) {
+            return *group;
+        }
+        self.generation += 1;
+        let vacant = self.groups.vacant_entry();
+        let index = vacant.key();
+        let key = GroupKey { index, generation: self.generation };
+        let topic_id = subscription.topic_id();
+        let topic = Arc::clone(subscription.topic());
+        let group = Group::new(key, topic, topic_id, Arc::clone(&self.inbox), pacing.clone(), now);
+        self.heartbeats.insert((group.heartbeat_at, index));
+        vacant.insert(group);
+        self.by_topic.insert(topic_id, index);
+        index
+    }
+
+    /// A topic has something new.
+    fn woken(&mut self, key: GroupKey) {
+        let Some(group) = self.groups.get_mut(key.index).filter(|group| group.key == key) else { return };
+        group.listen();
+        match group.walk {
+            Some((Round::Deliver, _)) => group.again = true,
+            // What is new matters more than a heartbeat, and is one.
+            Some((Round::Heartbeat, _)) => group.walk = Some((Round::Deliver, group.members.len())),
+            None => {
+                group.walk = Some((Round::Deliver, group.members.len()));
+                self.walks.push_back(key);
+            }
+        }
+    }
+
+    fn start_heartbeats(&mut self, now: Instant) {
+        while let Some((at, index)) = self.heartbeats.first().copied().filter(|(at, _)| *at <= now) {
+            self.heartbeats.remove(&(at, index));
+            let group = &mut self.groups[index];
+            group.heartbeat_at = now + group.pacing.heartbeat;
+            self.heartbeats.insert((group.heartbeat_at, index));
+            if group.walk.is_none() {
+                self.metrics.heartbeat_sent(now.duration_since(at));
+                group.walk = Some((Round::Heartbeat, group.members.len()));
+                self.walks.push_back(group.key);
+            }
+        }
+    }
+
+    /// Serves members of the groups that have something, each group in its turn, up to a batch.
+    fn walk(&mut self, now: Instant) {
+        let mut left = BATCH;
+        while left > 0 {
+            let Some(key) = self.walks.pop_front() else { return };
+            let Some(group) = self.groups.get_mut(key.index).filter(|group| group.key == key) else { continue };
+            let Some((round, at)) = group.walk else { continue };
+            // Members may have left since; the downward walk only has to stay inside.
+            let at = at.min(group.members.len());
+            let until = at.saturating_sub(left);
+            let heartbeat = group.pacing.heartbeat_frame.clone();
+            if round == Round::Deliver && at == group.members.len() {
+                self.heartbeats.remove(&(group.heartbeat_at, key.index));
+                group.heartbeat_at = now + group.pacing.heartbeat;
+                self.heartbeats.insert((group.heartbeat_at, key.index));
+            }
+            for place in (until..at).rev() {
+                let Some(member) = self.groups.get(key.index).and_then(|group| group.members.get(place)) else {
+                    continue;
+                };
+                self.serve(*member as usize, round, &heartbeat, now);
+            }
+            left -= at - until;
+            self.finish_round(key, until);
+        }
+    }
+
+    fn finish_round(&mut self, key: GroupKey, until: usize) {
+        // The last member may have left, and the group with it.
+        let Some(group) = self.groups.get_mut(key.index).filter(|group| group.key == key) else { return };
+        if until > 0 {
+            group.walk = group.walk.map(|(round, _)| (round, until));
+        } else if std::mem::take(&mut group.again) {
+            group.walk = Some((Round::Deliver, group.members.len()));
+        } else {
+            group.walk = None;
+            return;
+        }
+        self.walks.push_back(key);
+    }
+
+    fn serve(&mut self, key: usize, round: Round, heartbeat: &Frame, now: Instant) {
+        let entry = &mut self.entries[key];
+        let account = RouteAccount(self.metrics.route(entry.permit().route()));
+        let served = match round {
+            Round::Deliver => entry.serve(&account, now),
+            Round::Heartbeat => entry.heartbeat(heartbeat, &account, now),
+        };
+        self.after(key, served);
+    }
+
+    fn on_socket(&mut self, key: usize, event: &mio::event::Event, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if (event.is_readable() || event.is_read_closed() || event.is_error()) && entry.heard() == Served::Over {
+            self.after(key, Served::Over);
+            return;
+        }
+        if event.is_writable() && entry.blocked_since.is_some() {
+            let account = RouteAccount(self.metrics.route(entry.permit().route()));
+            let served = entry.serve(&account, now);
+            self.after(key, served);
+        }
+    }
+
+    fn after(&mut self, key: usize, served: Served) {
+        if served == Served::Over
+            && let Some(entry) = self.remove(key)
+        {
+            entry.finish(None);
+        }
+    }
+
+    fn remove(&mut self, key: usize) -> Option<Entry> {
+        let mut entry = self.entries.try_remove(key)?;
+        // Closing the socket would do it too; but the socket lives a little longer than its place in the slab.
+        let _ = self.poll.registry().deregister(entry.socket());
+        let group = entry.group as usize;
+        let members = &mut self.groups[group].members;
+        members.swap_remove(entry.place as usize);
+        if let Some(moved) = members.get(entry.place as usize) {
+            self.entries[*moved as usize].place = entry.place;
+        }
+        self.remove_group_if_empty(group);
+        Some(entry)
+    }
+
+    fn remove_group_if_empty(&mut self, index: usize) {
+        if self.groups[index].members.is_empty() {
+            let group = self.groups.remove(index);
+            self.by_topic.remove(&group.topic_id);
+            self.heartbeats.remove(&(group.heartbeat_at, index));
+        }
+    }
+
+    /// What is due by the clock: ends that were planned, and streams whose peer takes nothing.
+    fn tick(&mut self, now: Instant) {
+        self.next_tick = now + TICK;
+        let mut stale = vec![0; self.metrics.routes().len()];
+        let mut over = Vec::new();
+        for (key, entry) in &mut self.entries {
+            let blocked = entry.blocked_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+            if blocked > self.limits.reap_after {
+                entry.close(CloseReason::Stale);
+                over.push((key, CloseReason::Stale));
+                continue;
+            }
+            stale[entry.permit().route().0] += i64::from(blocked > self.limits.stale_after);
+            if let Some((_, reason)) = entry.ends_at.filter(|(at, _)| *at <= now) {
+                entry.close(reason);
+                over.push((key, reason));
+            }
+        }
+        self.stale.set(self.index, stale);
+        for (key, reason) in over {
+            let hint = (reason == CloseReason::Drain).then(|| self.hint(key));
+            if let Some(entry) = self.remove(key) {
+                entry.finish(hint.as_ref());
+            }
+        }
+    }
+
+    /// The line that tells a client when to come back, alone: see `stream::body`.
+    fn hint(&self, key: usize) -> Frame {
+        let pacing = &self.groups[self.entries[key].group as usize].pacing;
+        Frame::new(&[&event::retry_line(jitter(pacing.retry, RETRY_JITTER))])
+    }
+
+    fn drain(&mut self, time: Duration, now: Instant) {
+        for (_, entry) in &mut self.entries {
+            let at = now + time.mul_f64(rand::rng().random_range(0.0..1.0));
+            // A stream that has had its last event ends by itself, within the second.
+            if !entry.is_closing() && entry.ends_at.is_none_or(|(ends_at, _)| at < ends_at) {
+                entry.ends_at = Some((at, CloseReason::Drain));
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! When a poller asks and when it rests, seen from inside; what it makes of answers is tested through the program.
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::{
+    hub::tests::{Bench, done, frame},
+    route::RouteDefaults,
+    scope::Lender,
+    topic::Store,
+    upstream::Upstream,
+};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+fn sources(bench: &Bench) -> Sources {
+    let defaults = RouteDefaults {
+        heartbeat: Duration::from_secs(15),
+        linger: None,
+        retry: Duration::from_secs(3),
+        max_age: Duration::from_secs(600),
+        interval: INTERVAL,
+        max_interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(10),
+    };
+    let route = Route::parse("path=/jobs/{id},poll=/api/jobs/{id}", &defaults).unwrap();
+    // Nobody listens there, and no test here sends a request.
+    let upstream = Upstream::new("127.0.0.1:9".parse().unwrap());
+    let grace = Duration::from_secs(3);
+    Sources::new(vec![route].into(), upstream, Schedule::new(1), grace, Arc::clone(&bench.metrics))
+}
+
+fn source(bench: &Bench, topic: &Arc<Topic>) -> PollSource {
+    let sources = sources(bench);
+    let asker = Asker::new(sources.upstream.clone(), Arc::clone(&bench.metrics));
+    start(&sources, asker, Arc::clone(topic), PathAndQuery::from_static("/api/jobs/1"))
+}
+
+// === impl PollSource ===
+
+impl PollSource {
+    /// The number of the appointment that counts: it grows with each that is made.
+    fn turn(&self) -> u64 {
+        self.0.turn.load(Ordering::Acquire)
+    }
+
+    /// A poll is on its way.
+    fn depart(&self) {
+        self.0.lock().in_flight = Some(tokio::spawn(std::future::pending::<()>()).abort_handle());
+    }
+}
+
+// The poll finds nobody to ask for, because the one it was due for has left; in the same moment somebody joins, sees a poll
+// on its way, and relies on it.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_joins_while_a_poll_finds_nobody_to_ask_for_is_not_forgotten() {
+    let bench = Bench::new(10);
+    let left = bench.subscribe(bench.admitted_order("/api/jobs/1", "a", Store::State));
+    let topic = bench.topic();
+    drop(left);
+    let source = source(&bench, &topic);
+    source.depart();
+    let next = source.0.poll_once().now_or_never().expect("there is nothing to wait for");
+
+    let lender: Arc<Lender> = bench.admitted_order("/api/jobs/1", "b", Store::State).lender;
+    assert!(topic.lenders().admit(&lender));
+    source.joined(true);
+    let before = source.turn();
+    source.0.done(next);
+
+    assert_eq!(source.turn(), before + 1, "there is a new appointment");
+}
+
+// A poll may end without a word on the topic: its lender was turned away, say, and another takes over.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_to_an_ended_job_never_waits_for_a_poll_that_nobody_makes() {
+    let bench = Bench::new(10);
+    let _watching = bench.subscribe(bench.order("/api/jobs/1", "a", Store::State));
+    let topic = bench.topic();
+    topic.snapshot("1", frame("1"), Instant::now(), Some(done()));
+    let source = source(&bench, &topic);
+    topic.unsettle();
+    source.0.done(Next::After(Duration::ZERO));
+
+    let before = source.turn();
+    source.joined(true);
+    assert_eq!(source.turn(), before + 1, "there is a new appointment");
+}
+
+// What was just said about a job that is over is good enough for the next tab, so that reloads are no storm for the app.
+#[tokio::test(start_paused = true)]
+async fn an_ended_job_is_asked_about_again_for_newcomers_but_not_faster_than_the_interval() {
+    let bench = Bench::new(10);
+    let mut watching = bench.subscribe(bench.order("/api/jobs/1", "a", Store::State));
+    let topic = bench.topic();
+    topic.snapshot("1", frame("1"), Instant::now(), Some(done()));
+    let source = source(&bench, &topic);
+    source.0.done(Next::Rest);
+
+    source.joined(true);
+    assert_eq!(source.turn(), 0);
+    assert!(watching.settled().now_or_never().is_some());
+    tokio::time::advance(INTERVAL).await;
+    source.joined(false);
+    assert_eq!(source.turn(), 1);
+    assert!(watching.settled().now_or_never().is_none(), "newcomers wait for the app's word");
+}
+
+// `Retry-After` is the app's plea for mercy, and clients that come and go must not talk it over.
+#[tokio::test(start_paused = true)]
+async fn newcomers_do_not_make_it_ask_before_the_app_allows_it() {
+    let bench = Bench::new(10);
+    let _watching = bench.subscribe(bench.order("/api/jobs/1", "a", Store::State));
+    let topic = bench.topic();
+    topic.snapshot("1", frame("1"), Instant::now(), Some(done()));
+    let source = source(&bench, &topic);
+    source.0.done(Next::Rest);
+    source.0.lock().not_before = Some(Instant::now() + INTERVAL * 60);
+
+    tokio::time::advance(INTERVAL * 59).await;
+    source.joined(true);
+    assert_eq!(source.turn(), 0, "what is known has to do");
+    tokio::time::advance(INTERVAL).await;
+    source.joined(true);
+    assert_eq!(source.turn(), 1);
+}
+
+// One more poll of a job that nobody watches is one too many when a thousand tabs were closed at once.
+#[tokio::test(start_paused = true)]
+async fn an_appointment_made_while_the_last_client_left_is_let_go() {
+    let bench = Bench::new(10);
+    let _watching = bench.subscribe(bench.order("/api/jobs/1", "a", Store::State));
+    let source = source(&bench, &bench.topic());
+    source.joined(true);
+    source.idle();
+    source.0.appoint(Duration::ZERO);
+
+    let permit = source.0.schedule.permit().await;
+    Arc::clone(&source.0).poll(source.turn(), permit);
+    assert!(source.0.lock().in_flight.is_none());
+
+    source.joined(true);
+    let permit = source.0.schedule.permit().await;
+    Arc::clone(&source.0).poll(source.turn(), permit);
+    assert!(source.0.lock().in_flight.is_some());
+}
