@@ -6,11 +6,15 @@ const response = await fetch(process.argv[2], { headers: { Accept: 'text/event-s
 say({ saw: 'open' });
 const decoder = new TextDecoder();
 let rest = '';
-for await (const bytes of response.body) {
-  const blocks = (rest + decoder.decode(bytes, { stream: true })).split('\n\n');
-  rest = blocks.pop();
-  for (const block of blocks.filter((block) => block.startsWith('data: '))) {
-    say({ saw: 'message', event: 'message', id: '', data: block.slice('data: '.length) });
+try {
+  for await (const bytes of response.body) {
+    const blocks = (rest + decoder.decode(bytes, { stream: true })).split('\n\n');
+    rest = blocks.pop();
+    for (const block of blocks.filter((block) => block.startsWith('data: '))) {
+      say({ saw: 'message', event: 'message', id: '', data: block.slice('data: '.length) });
+    }
   }
+  say({ saw: 'end' });
+} catch (error) {
+  say({ saw: 'error', closed: true, text: String(error) });
 }
-say({ saw: 'end' });

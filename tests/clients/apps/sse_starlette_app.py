@@ -1,4 +1,7 @@
-"""An app on PyPI `sse-starlette`, under uvicorn or hypercorn: server and port in the arguments, the rest as better_sse.mjs."""
+"""An app on PyPI `sse-starlette`, under uvicorn or hypercorn.
+
+Server and port in the arguments; orders, what it says and `quiet` are as in better_sse.mjs.
+"""
 
 import asyncio
 import json
@@ -32,9 +35,10 @@ async def events(request):
                 yield order
         finally:
             queues.discard(queue)
+            say(saw="left")
 
-    # 0.02 s between its pings, which are comments with the time, and CRLF everywhere: the library's own line end.
-    return EventSourceResponse(body(), ping=0.02)
+    # Its pings are comments with the time, and its line end is CRLF.
+    return EventSourceResponse(body(), ping=0 if "quiet" in sys.argv else 0.02)
 
 
 def obey(loop):

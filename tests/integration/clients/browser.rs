@@ -1,7 +1,7 @@
 //! What only a browser does to streams: several tabs, reloads, no network for a while; and what a user does who leaves
 //! the tab of a finished job open.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{
     rows::{JOB, JOBS},
     world::{Browser, Client, World},
 };
-use crate::harness::{COMPLETED, PROGRESS_PATH, completed, running, running_text};
+use crate::harness::{COMPLETED, PROGRESS_PATH, completed, node::repository_file, running, running_text};
 
 /// The long `retry:` at the end of a job is at most a minute; the rest is for a busy machine.
 const LONG_RETRY: Duration = Duration::from_secs(90);
@@ -109,6 +109,60 @@ async fn comes_back_late(client: &Client, stops: bool) {
         assert!(matches!(watcher.trouble().await, Saw::Error { closed: true, .. }), "{client:?}");
     }
     assert_eq!(watcher.data(), [COMPLETED], "{client:?}");
+}
+
+/// What the page tells its readers to write: back after a clean end, gone after `done`, gone after 204.
+#[tokio::test]
+#[ignore = "needs node and chromium; tests/run runs it"]
+async fn the_advice_for_fetch_event_source_holds() {
+    let code =
+        fs::read_to_string(repository_file("tests/clients/pages/advised-fetch-event-source.mjs")).expect("a file");
+    let (_, code) = code.split_once("// --- shown\n").expect("a mark");
+    let (code, _) = code.split_once("  // --- as far as here").expect("a mark");
+    let code: String = code.lines().flat_map(|line| [line.strip_prefix("  ").unwrap_or(line), "\n"]).collect();
+    let page = fs::read_to_string(repository_file("docs/clients.md")).expect("the page");
+    assert!(page.contains(&code), "docs/clients.md should show\n{code}");
+
+    let client = Client::Page("advised-fetch-event-source", Browser::start().await);
+    let world = World::new(|side| side.route(&format!("{JOBS},max-age=1s"))).await;
+    let job = world.app.job("v1");
+    job.answer(running(1));
+    let mut watcher = world.watch(&client, JOB).await;
+    watcher.message().await;
+    world.net.until_requests(JOB, 3).await;
+    job.answer(running(2));
+    assert_eq!(watcher.message().await.data, running_text(2));
+    job.answer(completed());
+    assert_eq!(watcher.message().await.data, COMPLETED);
+    assert_eq!(watcher.trouble().await, Saw::End);
+    assert_eq!(watcher.data(), [running_text(1), running_text(2), COMPLETED.to_owned()]);
+
+    let world = World::new(|side| side.route(JOBS)).await;
+    world.app.job("v1").answer(completed());
+    world.net.hold_after(&format!("{COMPLETED}\n\n"));
+    let mut watcher = world.watch(&client, JOB).await;
+    assert_eq!(watcher.message().await.data, COMPLETED);
+    world.net.cut(Cut::Fin);
+    assert_eq!(watcher.trouble().await, Saw::End);
+    assert_eq!(world.net.requests(JOB).len(), 2, "the cut one and the 204");
+}
+
+#[tokio::test]
+#[ignore = "needs node and chromium; tests/run runs it"]
+async fn the_advice_for_reconnecting_eventsource_holds() {
+    let client = Client::Page("advised-reconnecting-eventsource", Browser::start().await);
+    let world = World::new(|side| side.route(JOBS)).await;
+    world.app.job("v1").answer(completed());
+    let mut watcher = world.watch(&client, JOB).await;
+
+    assert_eq!(watcher.message().await.data, COMPLETED);
+    assert_eq!(watcher.message().await.event, "done");
+    assert_eq!(watcher.trouble().await, Saw::End);
+
+    // The client left by itself, within the second that the program leaves it.
+    let closed = [("route", PROGRESS_PATH)];
+    world.side.until_metric("connections_active", &closed, 0.0).await;
+    assert_eq!(world.net.requests(JOB).len(), 1);
 }
 
 /// Not a fault of the library but a surprise: httpx gives up on a read after 5 s, and a quiet stream is quieter than that.

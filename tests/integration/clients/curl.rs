@@ -5,10 +5,10 @@ use std::process::Command;
 use super::{
     PATIENCE,
     cutter::Cut,
-    driver::Driver,
+    driver::{Driver, Saw},
     matrix::Row,
-    rows::{FEED, FEEDS, JOB, JOBS},
-    world::World,
+    rows::{FEED, FEEDS, JOB, JOBS, seen_of_heartbeats, until_data},
+    world::{Client, World},
 };
 use crate::harness::{COMPLETED, completed, running, running_text};
 
@@ -50,7 +50,7 @@ async fn curl_n() {
         let text = curl.text();
         assert!(text.contains(bytes), "{form}: {text:?}");
         heartbeats.push(words.to_owned());
-        world.net.cut(Cut::Fin);
+        curl.kill();
     }
 
     let world = World::new(|side| side.route(JOBS)).await;
@@ -86,6 +86,54 @@ async fn curl_n() {
         clean_end: format!("exit {clean}"),
         job_end: format!("last status, `done`, exit {end}"),
         back: format!("204: exit {back}, no output"),
+    }
+    .check();
+}
+
+/// Such a parser works for streams of bare `data:` lines, so for those that are passed through, and that is where the
+/// form of heartbeats decides. On routes it sees nothing, since every event there has an id.
+#[tokio::test]
+#[ignore = "needs node; tests/run runs it"]
+async fn a_parser_written_by_hand() {
+    let client = Client::Node("hand_parser.mjs");
+    let mut heartbeats = Vec::new();
+    let mut ends = Vec::new();
+    for (form, is_cut) in [("comment", false), ("comment-block", true), ("event", true)] {
+        let flags = [("--heartbeat-form", form), ("--heartbeat-interval", "100ms")];
+        let world = World::new(|side| flags.iter().fold(side, |side, (name, value)| side.flag(name, value))).await;
+        let feed = world.app.events("/chat");
+        let mut watcher = world.watch(&client, "/chat").await;
+        let stream = feed.accept().await;
+        stream.send("data: one\n\n").await;
+        until_data(&mut watcher, "one").await;
+        world.heartbeats(3).await;
+        stream.send("data: two\n\ndata: three\n\n").await;
+        until_data(&mut watcher, "three").await;
+        heartbeats.push(seen_of_heartbeats(&watcher));
+        if is_cut {
+            world.net.cut(Cut::Rst)
+        } else {
+            stream.close().await
+        }
+        ends.push(match watcher.trouble().await {
+            Saw::End => "its loop ends",
+            _ => "its loop throws",
+        });
+    }
+
+    let world = World::new(|side| side.route(JOBS)).await;
+    world.app.job("v1").answer(completed());
+    let mut watcher = world.watch(&client, JOB).await;
+    assert_eq!(watcher.trouble().await, Saw::End);
+    assert_eq!(watcher.data(), Vec::<String>::new());
+
+    Row {
+        client: "a hand-written `split('\\n\\n')`",
+        heartbeats: heartbeats.try_into().expect("three forms"),
+        cut: format!("{}; it knows no id", ends[1]),
+        clean_end: ends[0].to_owned(),
+        job_end: "**sees no event of a route**: their blocks begin with `retry:` or `id:`".to_owned(),
+        back: "it never comes back".to_owned(),
     }
     .check();
 }

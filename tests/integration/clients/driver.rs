@@ -83,11 +83,10 @@ pub(super) fn node(script: &str) -> Command {
 impl Driver {
     /// Starts a driver; `command` is complete but for its pipes.
     pub(super) fn start(mut command: Command) -> Arc<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?} does not start (tests/run installs what it needs): {error}"));
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
+                panic!("{command:?} does not start (tests/run installs what it needs): {error}")
+            });
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (count, changes) = watch::channel(0);
         let written = Arc::clone(&lines);

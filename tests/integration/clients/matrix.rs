@@ -65,8 +65,12 @@ impl Row {
         rows.insert(at.unwrap_or(rows.len()), row);
         let rest: Vec<&str> = page.lines().filter(|line| !CLIENTS.iter().any(|it| is_row_of(line, it))).collect();
         let head = rest.iter().position(|line| *line == HEADER).expect("the page has the table's header") + 2;
-        let lines: Vec<&str> =
-            rest[..head].iter().copied().chain(rows.iter().map(String::as_str)).chain(rest[head..].iter().copied()).collect();
+        let lines: Vec<&str> = rest[..head]
+            .iter()
+            .copied()
+            .chain(rows.iter().map(String::as_str))
+            .chain(rest[head..].iter().copied())
+            .collect();
         fs::write(repository_file(PAGE), lines.join("\n") + "\n").expect("the page can be written");
     }
 }

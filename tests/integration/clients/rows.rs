@@ -97,7 +97,6 @@ impl Subject {
         let feed = world.app.events(FEED);
         let mut watcher = world.watch(&self.client, FEED).await;
         let stream = feed.accept().await;
-        world.heartbeats(1).await;
         stream.send("id: 1\ndata: one\n\n").await;
         until_data(&mut watcher, "one").await;
 
@@ -153,7 +152,6 @@ impl Subject {
         let feed = world.app.events(FEED);
         let mut watcher = world.watch(&self.client, FEED).await;
         let stream = feed.accept().await;
-        world.heartbeats(1).await;
         for n in 1..=3 {
             stream.send(format!("id: e{n}\ndata: {n}\n\n")).await;
             let message = watcher.message().await;
@@ -259,7 +257,7 @@ impl Subject {
 }
 
 /// Takes messages up to the one with this data.
-async fn until_data(watcher: &mut Watcher, data: &str) {
+pub(super) async fn until_data(watcher: &mut Watcher, data: &str) {
     while watcher.message().await.data != data {}
 }
 

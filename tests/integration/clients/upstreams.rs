@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::driver::{Driver, node, python};
 use crate::harness::{
-    client::{Client, End, Event},
+    client::{Client, End, Event, Request},
     node::repository_file,
     sidestream::Sidestream,
 };
@@ -54,11 +54,42 @@ async fn the_first_event_reaches_the_client_that_made_the_stream_open() {
         let upstream = Upstream::start(server, 0).await;
         let side = Sidestream::before_addr(([127, 0, 0, 1], upstream.port).into()).route(EVENTS).start().await;
 
-        for user in 0..10 {
-            let mut client = side.sse("/events").cookie(&format!("session={user}")).open().await;
-            let first = client.next_event().await;
-            assert_eq!(first.json(), json!({"type": "connected"}), "{server:?}, user {user}");
+        let users = (0..10).map(|user| side.sse("/events").cookie(&format!("session={user}")));
+        let users = futures_util::future::join_all(users.map(|request| async move {
+            let first = request.open().await.next_event().await;
+            assert_eq!(first.json(), json!({"type": "connected"}), "{server:?}");
+        }));
+        users.await;
+    }
+}
+
+/// No route names it, so it is passed through: its own bytes, line ends included, and our heartbeats between its events.
+#[tokio::test]
+#[ignore = "needs node and python3; tests/run runs it"]
+async fn behind_the_guard_their_streams_stay_their_own() {
+    for server in [Server::BetterSse, Server::StarletteUvicorn, Server::StarletteHypercorn] {
+        let upstream = Upstream::start_with(server, 0, Some("quiet")).await;
+        let addr = ([127, 0, 0, 1], upstream.port).into();
+        let side = Sidestream::before_addr(addr).flag("--heartbeat-interval", "100ms").start().await;
+        let mut direct = Request::new(addr, "GET", "/events").header("Accept", "text/event-stream").open().await;
+        let mut guarded = side.sse("/events").open().await;
+        let content_type = guarded.header("content-type").expect("a stream has a type");
+        assert!(content_type.starts_with("text/event-stream"), "{server:?}: {content_type}");
+        assert_eq!(guarded.header("x-accel-buffering"), Some("no"));
+
+        for (n, text) in ["one", "two\nlines", "three é"].into_iter().enumerate() {
+            guarded.until("heartbeats", |body| body.ends_with(":\n:\n")).await;
+            upstream.order(&json!({"push": text, "id": n.to_string(), "name": "progress"}));
+            let is_whole = |body: &str| body.contains(&format!("id: {n}\r\n")) || body.contains(&format!("id:{n}\n"));
+            direct.until("the event", is_whole).await;
+            guarded.until("the event", is_whole).await;
         }
+        guarded.until("heartbeats behind the last event", |body| body.ends_with(":\n:\n")).await;
+        let heartbeats = |text: &str| text.split_inclusive('\n').filter(|line| *line != ":\n").collect::<String>();
+        direct.until("the same", |body| body == heartbeats(&guarded.text())).await;
+
+        drop(guarded);
+        upstream.driver.find("the app to learn that its reader has left", 0, |line| line["saw"] == "left").await;
     }
 }
 
@@ -119,6 +150,10 @@ async fn news(client: &mut Client) -> Event {
 impl Upstream {
     /// Starts on `port`, or on any if that is 0.
     async fn start(server: Server, port: u16) -> Self {
+        Self::start_with(server, port, None).await
+    }
+
+    async fn start_with(server: Server, port: u16, flag: Option<&str>) -> Self {
         let starlette = |server: &str| {
             let mut command = Command::new(python());
             command.arg(repository_file("tests/clients/apps/sse_starlette_app.py")).arg(server);
@@ -129,7 +164,7 @@ impl Upstream {
             Server::StarletteUvicorn => starlette("uvicorn"),
             Server::StarletteHypercorn => starlette("hypercorn"),
         };
-        command.arg(port.to_string());
+        command.arg(port.to_string()).args(flag);
         let driver = Driver::start(command);
         let (_, line) = driver.find("the app to listen", 0, |line| line["saw"] == "listening").await;
         let port = line["port"].as_u64().and_then(|port| port.try_into().ok()).expect("a port");

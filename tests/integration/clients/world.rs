@@ -62,9 +62,7 @@ impl World {
     pub(super) async fn heartbeats(&self, count: u32) {
         let labels = [("kind", "heartbeat")];
         let wanted = self.side.metric("frames_sent_total", &labels).await + f64::from(count);
-        self.side
-            .until("heartbeats to be sent", |samples| samples.get("frames_sent_total", &labels) >= wanted)
-            .await;
+        self.side.until("heartbeats to be sent", |samples| samples.get("frames_sent_total", &labels) >= wanted).await;
     }
 
     /// A client of a path.
@@ -123,9 +121,8 @@ impl Browser {
 
     /// Gives a command about a tab and waits until it is carried out.
     pub(super) async fn obey(&self, command: &str, tab: &str, url: &str) {
-        let is_it = |line: &serde_json::Value| {
-            line["saw"] == "obeyed" && line["command"] == command && line["tab"] == tab
-        };
+        let is_it =
+            |line: &serde_json::Value| line["saw"] == "obeyed" && line["command"] == command && line["tab"] == tab;
         let obeyed = self.driver.count(is_it);
         self.driver.order(&format!("{command} {tab} {url}"));
         self.driver.find_nth(&format!("the browser to {command}"), obeyed, is_it).await;
