@@ -7,6 +7,7 @@
 
 mod apps;
 mod cli;
+mod clients;
 mod forward;
 mod guard;
 mod harness;
