@@ -1,7 +1,7 @@
 //! Streams on plain HTTP/1.x, once their head is decided: the sockets themselves, one shard of them per core.
 //!
-//! A stream here is an [`Entry`](entry::Entry) of a slab: a socket, a subscription, some times and flags. It has no task, no timer, no
-//! queue and no lock. A shard is a thread with an epoll of its own; streams of one topic form a [`Group`](group::Group) in it, so that a
+//! A stream here is an entry of a slab: a socket, a subscription, some times and flags. It has no task, no timer, no
+//! queue and no lock. A shard is a thread with an epoll of its own; streams of one topic form a group in it, so that a
 //! publish wakes each shard once, and heartbeats belong to the group. Everything else (`--max-age`, the drain, stale
 //! streams, the admin side's list) is a walk over the slab.
 //!
