@@ -105,9 +105,9 @@ impl Shards {
     }
 
     /// Gives a stream to the shard whose turn it is: the streams of one topic are spread over all cores.
-    pub fn adopt(&self, adopted: Adopted) {
+    pub fn adopt(&self, adopted: Box<Adopted>) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.inboxes[turn % self.inboxes.len()].send(Order::Adopt(Box::new(adopted)));
+        self.inboxes[turn % self.inboxes.len()].send(Order::Adopt(adopted));
     }
 
     /// Ends every stream at a random moment within `time`.

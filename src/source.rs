@@ -287,3 +287,6 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     };
     Some(after.min(MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,12 @@ impl Subscription {
 
     /// Waits until the app has spoken about this topic, or is known to be in trouble.
     pub async fn settled(&mut self) -> Settled {
-        poll_fn(|cx| self.topic.poll_settled(cx, &mut self.cursor)).await
+        poll_fn(|cx| self.poll_settled(cx)).await
+    }
+
+    /// Ready when the app has spoken about this topic, or is known to be in trouble.
+    pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Settled> {
+        self.topic.poll_settled(cx, &mut self.cursor)
     }
 
     /// Takes its place in the topic; to be called once, before the first [`Subscription::poll_next`].
@@ -61,7 +66,9 @@ impl Subscription {
 
     /// The next thing to send, if there is one now.
     pub fn try_next(&mut self) -> Option<Delivery> {
-        self.denied().or_else(|| self.topic.try_next(&mut self.cursor))
+        let next = self.topic.try_next(&mut self.cursor);
+        // Asked last, so that nothing is handed out that was published after a denial.
+        self.denied().or(next)
     }
 
     /// The next thing to send.

@@ -50,7 +50,7 @@ pub enum Left {
     /// It is over.
     Ended(hyper::Result<()>),
     /// It goes on as a stream.
-    TakenOver(Adopted),
+    TakenOver(Box<Adopted>),
 }
 
 // === impl Slot ===
@@ -106,7 +106,8 @@ fn take_over(socket: tokio::net::TcpStream, handover: Handover) -> Left {
     match socket.into_std() {
         Ok(socket) => {
             let chunked = version == Version::HTTP_11;
-            Left::TakenOver(Adopted { socket, head: head(chunked), chunked, subscription, permit, pacing })
+            let adopted = Adopted { socket, head: head(chunked), chunked, subscription, permit, pacing };
+            Left::TakenOver(Box::new(adopted))
         }
         // The reactor does not let go of it; nothing was answered, and the client comes back.
         Err(error) => {

@@ -243,7 +243,7 @@ impl Topic {
     /// subscribers get something new.
     pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {
         let mut inner = self.lock();
-        inner.recovered(at);
+        let was_told = inner.recovered(at);
         let known = inner.entries.back().is_some_and(|entry| entry.id.as_deref() == Some(id));
         if !known {
             let seq = inner.next_seq();
@@ -252,6 +252,8 @@ impl Topic {
             inner.entries.push_back(Entry { seq, id: Some(id.into()), frame, at });
             self.metrics.route(self.key.route).events_published.inc();
             inner.end = None;
+        } else if was_told {
+            inner.tell_again(at);
         }
         let mut is_news = !known;
         match end {
@@ -291,7 +293,11 @@ impl Topic {
 
     /// The app answered as expected, with nothing new.
     pub fn confirm(&self) {
-        self.lock().recovered(Instant::now());
+        let mut inner = self.lock();
+        let now = Instant::now();
+        if inner.recovered(now) {
+            inner.tell_again(now);
+        }
     }
 
     /// The app answered that a job which is over still is.
@@ -502,11 +508,23 @@ impl Inner {
     }
 
     /// The app answered: an outage, if there was one, is over, and its note with it.
-    fn recovered(&mut self, at: Instant) {
+    /// True when subscribers had been told of one.
+    fn recovered(&mut self, at: Instant) -> bool {
         self.settle();
-        self.notice = None;
         self.checked_at = Some(at);
         self.phase.set(Phase::Live);
+        self.notice.take().is_some()
+    }
+
+    /// Gives the latest state a new place in the order: whoever was told of the outage must see that it is over, also when
+    /// nothing has changed meanwhile.
+    fn tell_again(&mut self, at: Instant) {
+        let seq = self.next_seq();
+        if let Some(latest) = self.entries.back_mut() {
+            latest.seq = seq;
+            latest.at = at;
+        }
+        self.wake();
     }
 
     fn greet(&mut self, entry: &Entry, greeting: usize) {

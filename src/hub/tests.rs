@@ -16,6 +16,8 @@ use crate::{
     topic::{End, Settled},
 };
 
+mod model;
+
 /// A hub with its fakes, and clients to send to it.
 pub(crate) struct Bench {
     pub(crate) hub: Arc<Hub>,

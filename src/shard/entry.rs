@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
+    net::Shutdown,
     num::NonZeroU32,
     time::Duration,
 };
@@ -180,34 +181,39 @@ impl Entry {
 
     /// The peer has said something. Streams hear nothing, but for the end.
     pub(super) fn heard(&mut self) -> Served {
-        let mut ignored = [0; 1024];
-        // A client that never stops talking gets its turn again with the next event of its socket.
-        for _ in 0..16 {
-            match self.socket.read(&mut ignored) {
-                Ok(0) => return Served::Over,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Served::Idle,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Served::Over,
-            }
+        drain(&mut self.socket)
+    }
+
+    /// The client has gone. Bytes that were still on their way to it were written to a closed stream.
+    pub(super) fn left(&mut self) {
+        if !self.unsent.is_empty() {
+            self.permit.wrote_to_closed();
         }
-        Served::Idle
     }
 
     /// The end in good order: the last chunk, if the peer still takes bytes, and a close that loses nothing.
-    pub(super) fn finish(mut self, hint: Option<&Frame>) {
-        if self.unsent.is_empty() {
-            let hint = hint.map(|hint| self.framed(hint)).unwrap_or_default();
-            let last: &[u8] = if self.chunked { LAST_CHUNK } else { &[] };
-            let mut farewell = BytesMut::with_capacity(hint.len() + last.len());
-            farewell.extend_from_slice(&hint);
-            farewell.extend_from_slice(last);
-            // Nobody can be told of a failure any more.
-            let _ = self.socket.write(&farewell);
+    pub(super) fn finish(self, hint: Option<&Frame>) {
+        let mut farewell = BytesMut::new();
+        farewell.extend_from_slice(&hint.map(|hint| self.framed(hint)).unwrap_or_default());
+        if self.chunked {
+            farewell.extend_from_slice(LAST_CHUNK);
         }
-        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+        let Self { mut socket, subscription, permit, unsent, .. } = self;
+        // The books are closed first: whoever sees the end of the stream sees them closed.
+        drop(subscription);
+        drop(permit);
+        if unsent.is_empty() {
+            // Nobody can be told of a failure any more.
+            let _ = socket.write(&farewell);
+        }
+        let _ = socket.shutdown(Shutdown::Write);
         // Bytes that nobody read would turn the close into a reset, which may overtake the last event.
-        let _ = self.heard();
+        let _ = drain(&mut socket);
+    }
+
+    /// The end without order: what is unsent is of no use to a peer that takes nothing, and the kernel need not keep it.
+    pub(super) fn cut(self) {
+        let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Several frames in one call to the kernel, when several are waiting.
@@ -315,6 +321,22 @@ impl Entry {
     fn framed(&self, frame: &Frame) -> Bytes {
         if self.chunked { frame.chunk() } else { frame.block() }
     }
+}
+
+/// Reads and forgets.
+fn drain(socket: &mut TcpStream) -> Served {
+    let mut ignored = [0; 1024];
+    // A client that never stops talking gets its turn again with the next event of its socket.
+    for _ in 0..16 {
+        match socket.read(&mut ignored) {
+            Ok(0) => return Served::Over,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Served::Idle,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Served::Over,
+        }
+    }
+    Served::Idle
 }
 
 fn is_temporary(error: &io::Error) -> bool {

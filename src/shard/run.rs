@@ -291,7 +291,10 @@ impl Shard {
 
     fn on_socket(&mut self, key: usize, event: &mio::event::Event, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if (event.is_readable() || event.is_read_closed() || event.is_error()) && entry.heard() == Served::Over {
+        // The peer's end is asked for by itself: bytes that were not read to the end may stand in front of it.
+        let is_over = event.is_read_closed() || event.is_error();
+        if is_over || (event.is_readable() && entry.heard() == Served::Over) {
+            entry.left();
             self.after(key, Served::Over);
             return;
         }
@@ -321,6 +324,10 @@ impl Shard {
             self.entries[*moved as usize].place = entry.place;
         }
         self.remove_group_if_empty(group);
+        if self.entries.is_empty() {
+            // No tick comes while there is nobody to walk over, and the last count would stand.
+            self.stale.set(self.index, vec![0; self.metrics.routes().len()]);
+        }
         Some(entry)
     }
 
@@ -353,16 +360,21 @@ impl Shard {
         self.stale.set(self.index, stale);
         for (key, reason) in over {
             let hint = (reason == CloseReason::Drain).then(|| self.hint(key));
-            if let Some(entry) = self.remove(key) {
-                entry.finish(hint.as_ref());
+            match self.remove(key) {
+                Some(entry) if reason == CloseReason::Stale => entry.cut(),
+                Some(entry) => entry.finish(hint.as_ref()),
+                None => {}
             }
         }
     }
 
     /// The line that tells a client when to come back, alone: see `stream::body`.
     fn hint(&self, key: usize) -> Frame {
-        let pacing = &self.groups[self.entries[key].group as usize].pacing;
-        Frame::new(&[&event::retry_line(jitter(pacing.retry, RETRY_JITTER))])
+        let entry = &self.entries[key];
+        let pacing = &self.groups[entry.group as usize].pacing;
+        let hint = Frame::new(&[&event::retry_line(jitter(pacing.retry, RETRY_JITTER))]);
+        self.metrics.route(entry.permit().route()).frame_sent(FrameKind::Control, hint.len());
+        hint
     }
 
     fn drain(&mut self, time: Duration, now: Instant) {
@@ -375,3 +387,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

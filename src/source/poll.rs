@@ -167,7 +167,7 @@ impl Due for Poller {
         let poller = Arc::clone(&self);
         let mut state = self.lock();
         // The last client may have left while the poll before made this appointment.
-        if state.in_flight.is_some() || !self.is_current(turn) || !self.is_watched() {
+        if state.is_asking() || !self.is_current(turn) || !self.is_watched() {
             return;
         }
         let task = tokio::spawn(async move {
@@ -199,7 +199,7 @@ impl Poller {
     /// Somebody came. While others watch, the appointments run already; otherwise what is known may be old.
     fn joined(&self, first: bool) {
         let state = self.lock();
-        if state.in_flight.is_some() {
+        if state.is_asking() {
             return;
         }
         let fresh = spec(self.route()).interval;
@@ -490,6 +490,11 @@ impl State {
             polls: 0,
             logged: 0,
         }
+    }
+
+    /// Whether a poll is on its way. A task that has panicked is not: the next who joins has the app asked again.
+    fn is_asking(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|task| !task.is_finished())
     }
 
     /// The pause after an unchanged answer.

@@ -39,8 +39,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// The pause before a stream that ended by itself is opened again, when the app names none (`retry:`). Short, since the
 /// clients would notice; not nothing, since an app that ends each stream at once would be asked in a tight loop.
 const REOPEN: Duration = Duration::from_secs(1);
-/// What the app may ask for with `retry:` at most.
-const REOPEN_MAX: Duration = Duration::from_secs(60);
+/// What the app may ask for with `retry:`. At least a tenth of a second, or an app that says 0 and ends each stream at once
+/// would be asked in a tight loop after all.
+const REOPEN_ASKED: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
 /// The source; dropping it closes the upstream connection.
 #[derive(Debug)]
@@ -65,6 +66,11 @@ struct Listener {
 struct Progress {
     /// The app's last event id, for our `Last-Event-ID`.
     last_id: String,
+    /// The connection that is open has named an event: from then on its ids count, an empty one too. Until then the last
+    /// one of the connection before is in force, as it is in a browser.
+    is_named: bool,
+    /// `last_id` is the app's and not a client's.
+    is_apps: bool,
     epoch: String,
     numbered: u64,
     reopen: Duration,
@@ -147,6 +153,8 @@ impl Listener {
     async fn run(&self) {
         let mut progress = Progress {
             last_id: self.first_id.clone().unwrap_or_default(),
+            is_named: false,
+            is_apps: false,
             epoch: format!("{:08x}", rand::random::<u32>()),
             numbered: 0,
             reopen: REOPEN,
@@ -207,6 +215,7 @@ impl Listener {
     async fn read(&self, progress: &mut Progress, mut body: Incoming) -> Next {
         let mut decoder = Decoder::new(EVENT_BYTES_MAX);
         let mut decoded = Vec::new();
+        progress.is_named = false;
         let clean = loop {
             let chunk = match body.frame().await {
                 None => break true,
@@ -223,11 +232,11 @@ impl Listener {
             let fits = decoder.push(&chunk, &mut decoded).is_ok();
             for item in decoded.drain(..) {
                 match item {
-                    Decoded::Retry(retry) => progress.reopen = retry.min(REOPEN_MAX),
+                    Decoded::Retry(retry) => progress.reopen = retry.clamp(REOPEN_ASKED.0, REOPEN_ASKED.1),
                     Decoded::Event(event) => self.publish(progress, event, at),
                 }
             }
-            decoder.last_event_id().clone_into(&mut progress.last_id);
+            progress.note_id(None, decoder.last_event_id());
             if !fits {
                 self.violation(Violation::TooLarge);
                 return self.trouble(progress, Trouble::Answer("too_large"));
@@ -255,14 +264,15 @@ impl Listener {
         if seen.is_some() {
             self.topic.status_seen(seen);
         }
-        let id = if event.last_event_id.is_empty() {
-            progress.numbered += 1;
-            Some(format!("{}-{}", progress.epoch, progress.numbered))
-        } else {
+        progress.note_id(event.id.as_deref(), &event.last_event_id);
+        let id = if progress.is_apps && !progress.last_id.is_empty() {
             // Where the app names only some events, an unnamed one keeps the id before it, on our wire too.
             event.id
+        } else {
+            progress.numbered += 1;
+            Some(format!("{}-{}", progress.epoch, progress.numbered))
         };
-        let place = id.clone().unwrap_or_else(|| event.last_event_id.clone());
+        let place = id.clone().unwrap_or_else(|| progress.last_id.clone());
         let frame = event::encoded(&Event { id, name: event.name, data: event.data });
         self.topic.event(Some(&place), frame, at);
     }
@@ -320,6 +330,19 @@ impl Listener {
     }
 }
 
+// === impl Progress ===
+
+impl Progress {
+    /// The app's stream holds `in_force` now, and has just named an event `own`, if it has.
+    fn note_id(&mut self, own: Option<&str>, in_force: &str) {
+        self.is_named |= own.is_some() || !in_force.is_empty();
+        if self.is_named {
+            self.is_apps = true;
+            in_force.clone_into(&mut self.last_id);
+        }
+    }
+}
+
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener").field("topic", self.topic.key()).finish_non_exhaustive()
@@ -331,3 +354,6 @@ fn is_event_stream(answer: &http::Response<Incoming>) -> bool {
     let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     media.trim().eq_ignore_ascii_case("text/event-stream")
 }
+
+#[cfg(test)]
+mod tests;

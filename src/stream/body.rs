@@ -25,7 +25,7 @@ use crate::{
     metrics::{CloseReason, FrameKind, Metrics, RejectReason, RouteId},
     route::{Route, Share},
     subscription::Subscription,
-    topic::{Delivery, End},
+    topic::{Delivery, End, Settled},
     upstream::BoxError,
 };
 
@@ -49,8 +49,17 @@ pub enum Watching {
         /// How to join then.
         join: Box<Joining>,
     },
+    /// The app's word on the topic, after an admission that took so long that the stream is open.
+    Word(Box<Late>),
     /// A topic.
     Topic(Subscription),
+}
+
+/// A subscriber that is to be let in while its stream is open.
+#[derive(Debug)]
+pub struct Late {
+    subscription: Subscription,
+    last_event_id: Option<String>,
 }
 
 /// The times of a stream, from its route.
@@ -72,6 +81,7 @@ impl std::fmt::Debug for Watching {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Admission { .. } => "Admission",
+            Self::Word(_) => "Word",
             Self::Topic(_) => "Topic",
         })
     }
@@ -218,23 +228,37 @@ impl StreamBody {
                     Poll::Ready(Admission::Admitted) => {
                         let joined = join.join();
                         let last_event_id = join.last_event_id.take();
-                        self.joined(joined.ok(), last_event_id.as_deref(), cx)
+                        self.joined(joined.ok(), last_event_id, cx)
                     }
                     Poll::Ready(Admission::Refused(_) | Admission::Trouble(_)) => self.end(CloseReason::Denied),
                     Poll::Pending => Step::Wait,
                 }
             }
+            Stage::Watching(Watching::Word(late)) => match late.subscription.poll_settled(cx) {
+                Poll::Ready(Settled::Open) => self.let_in(cx),
+                Poll::Ready(Settled::Refused(_)) => self.end(CloseReason::Denied),
+                Poll::Pending => Step::Wait,
+            },
             Stage::Closing => Step::Wait,
             Stage::Over => Step::End,
         }
     }
 
+    fn let_in(&mut self, cx: &mut Context<'_>) -> Step {
+        if let Stage::Watching(Watching::Word(late)) = std::mem::replace(&mut self.stage, Stage::Over) {
+            let Late { mut subscription, last_event_id } = *late;
+            // Whoever has seen the end already is told it once more: it is too late for a 204.
+            subscription.place(last_event_id.as_deref());
+            self.stage = Stage::Watching(Watching::Topic(subscription));
+        }
+        self.next(cx)
+    }
+
     /// Admitted late: the stream is open already, so whatever comes now has to come through it.
-    fn joined(&mut self, joined: Option<Joined>, last_event_id: Option<&str>, cx: &mut Context<'_>) -> Step {
+    fn joined(&mut self, joined: Option<Joined>, last_event_id: Option<String>, cx: &mut Context<'_>) -> Step {
         match joined {
-            Some(Joined::Subscribed(mut subscription)) => {
-                subscription.place(last_event_id);
-                self.stage = Stage::Watching(Watching::Topic(subscription));
+            Some(Joined::Subscribed(subscription)) => {
+                self.stage = Stage::Watching(Watching::Word(Box::new(Late { subscription, last_event_id })));
                 self.next(cx)
             }
             Some(Joined::Finished) => self.end(CloseReason::Done),

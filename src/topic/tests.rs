@@ -24,6 +24,15 @@ impl Wake for Bell {
     }
 }
 
+// === impl Topic ===
+
+impl Topic {
+    /// Readers that wait to be woken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+}
+
 // === impl Bell ===
 
 impl Bell {
@@ -320,6 +329,30 @@ async fn what_is_left_of_a_log_comes_before_its_end() {
 
 // --- trouble ---
 
+// A page that shows the error must be able to take it away again, also when the job stands where it stood.
+#[tokio::test(start_paused = true)]
+async fn the_same_state_is_told_again_after_an_outage_that_was_told() {
+    let bench = Bench::new(10);
+    let mut reader = bench.watch(Store::State);
+    reader.place(None);
+    let topic = bench.topic();
+    topic.snapshot("1", frame("one"), Instant::now(), None);
+    assert_eq!(read(&mut reader), ["one"]);
+
+    topic.trouble(Some(frame("sorry")));
+    assert_eq!(read(&mut reader), ["note sorry"]);
+    topic.confirm();
+    assert_eq!(read(&mut reader), ["one"]);
+
+    topic.trouble(Some(frame("sorry")));
+    topic.snapshot("1", frame("one"), Instant::now(), None);
+    assert_eq!(read(&mut reader), ["one"]);
+
+    topic.trouble(None);
+    topic.confirm();
+    assert!(read(&mut reader).is_empty(), "nobody was told, so nobody needs to be told again");
+}
+
 #[tokio::test]
 async fn an_outage_is_told_once_to_everybody_who_is_there_or_comes_while_it_lasts() {
     for store in [Store::State, LOG] {
@@ -422,16 +455,16 @@ async fn a_reader_keeps_one_waker_and_takes_nobody_elses_away() {
     for _ in 0..3 {
         assert!(next(&mut one).is_none());
     }
-    assert_eq!(topic.lock().waiting.len(), 1);
+    assert_eq!(topic.waiting(), 1);
     events(&topic, 1..=1);
-    assert_eq!(topic.lock().waiting.len(), 0);
+    assert_eq!(topic.waiting(), 0);
 
     assert_eq!(read(&mut two), ["1"]);
-    assert_eq!(topic.lock().waiting.len(), 1);
+    assert_eq!(topic.waiting(), 1);
     drop(one);
-    assert_eq!(topic.lock().waiting.len(), 1, "it was the other's");
+    assert_eq!(topic.waiting(), 1, "it was the other's");
     drop(two);
-    assert_eq!(topic.lock().waiting.len(), 0);
+    assert_eq!(topic.waiting(), 0);
 }
 
 #[tokio::test]
@@ -491,5 +524,5 @@ async fn only_news_wakes_a_reader() {
         assert_eq!(bell.rung(), 1);
         topic
     };
-    assert!(topic.lock().waiting.is_empty());
+    assert_eq!(topic.waiting(), 0);
 }

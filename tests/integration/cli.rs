@@ -245,7 +245,8 @@ async fn the_demo_runs_by_itself() {
     let mut demo = Sidestream::demo().start().await;
     let page = demo.get("/").header("Accept", "text/html").fetch().await;
     let request = demo.request("POST", "/api/videos").header("Content-Type", "application/json");
-    let started = request.header("Origin", &format!("http://{}", demo.addr())).body(b"{}").fetch().await;
+    let started =
+        request.header("Origin", &format!("http://{}", demo.addr())).body(b"{\"kind\":\"quick\"}").fetch().await;
     assert_eq!(started.status(), 201, "{}", started.text());
     let video: serde_json::Value = serde_json::from_str(&started.text()).expect("JSON");
     let id = video["id"].as_str().expect("an id");

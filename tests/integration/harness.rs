@@ -73,3 +73,17 @@ pub(crate) const NOTIFICATIONS: &str = "path=/notifications,subscribe,linger=300
 
 /// The pattern and the path of [`NOTIFICATIONS`].
 pub(crate) const NOTIFICATIONS_PATH: &str = "/notifications";
+
+/// Changes a job again and again, each time to an answer too long for any buffer to hold many of, until `is_full`: for
+/// readers that don't read.
+pub(crate) async fn fill(job: &app::Endpoint, mut is_full: impl AsyncFnMut() -> bool) {
+    let mut turn = 0;
+    eventually("the buffers to be full", async || {
+        turn += 1;
+        let padding = "x".repeat(700 * 1024);
+        let answer = serde_json::json!({"id": "v1", "status": "processing", "turn": turn, "padding": padding});
+        job.answer(app::Answer::json(&answer));
+        is_full().await.then_some(())
+    })
+    .await;
+}

@@ -5,6 +5,7 @@
 //! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
 //! the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
+mod apps;
 mod cli;
 mod clients;
 mod forward;
@@ -15,6 +16,7 @@ mod life;
 mod metrics;
 mod node;
 mod poll;
+mod proxies;
 mod scopes;
 mod subscribe;
 mod traps;

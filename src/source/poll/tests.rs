@@ -5,35 +5,19 @@ use futures_util::FutureExt;
 use super::*;
 use crate::{
     hub::tests::{Bench, done, frame},
-    route::RouteDefaults,
     scope::Lender,
+    source::tests::{asker, sources},
     topic::Store,
-    upstream::Upstream,
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-fn sources(bench: &Bench) -> Sources {
-    let defaults = RouteDefaults {
-        heartbeat: Duration::from_secs(15),
-        linger: None,
-        retry: Duration::from_secs(3),
-        max_age: Duration::from_secs(600),
-        interval: INTERVAL,
-        max_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(10),
-    };
-    let route = Route::parse("path=/jobs/{id},poll=/api/jobs/{id}", &defaults).unwrap();
-    // Nobody listens there, and no test here sends a request.
-    let upstream = Upstream::new("127.0.0.1:9".parse().unwrap());
-    let grace = Duration::from_secs(3);
-    Sources::new(vec![route].into(), upstream, Schedule::new(1), grace, Arc::clone(&bench.metrics))
-}
+/// Nobody listens there, and no test here sends a request.
+const NOWHERE: &str = "127.0.0.1:9";
 
 fn source(bench: &Bench, topic: &Arc<Topic>) -> PollSource {
-    let sources = sources(bench);
-    let asker = Asker::new(sources.upstream.clone(), Arc::clone(&bench.metrics));
-    start(&sources, asker, Arc::clone(topic), PathAndQuery::from_static("/api/jobs/1"))
+    let sources = sources(bench, "path=/jobs/{id},poll=/api/jobs/{id},interval=1s", NOWHERE);
+    start(&sources, asker(&sources), Arc::clone(topic), PathAndQuery::from_static("/api/jobs/1"))
 }
 
 // === impl PollSource ===

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 
+use futures_util::FutureExt;
 use http_body::Body;
 use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -9,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     connections::{ConnState, Connections, Limits},
-    hub::tests::{Bench, LOG, done, frame, gone},
+    hub::tests::{Bench, LOG, done, frame, gone, refusal},
     metrics::Transport,
+    route::Share,
     scope::Lender,
     topic::{REPLAY_EVENTS_MAX, Store},
     wire::Wire,
@@ -232,6 +234,54 @@ async fn a_blocked_reader_gets_no_heartbeats_and_the_latest_state_when_it_reads_
     stand.unblock().await;
     assert!(stand.text().await.ends_with("data: 3\n\n"));
     assert!(stand.poll().is_pending());
+}
+
+fn admission(bench: &Bench, ask: Admission) -> Watching {
+    let order = bench.admitted_order("/jobs/1", "b", Store::State);
+    let join = Joining {
+        hub: Arc::clone(&bench.hub),
+        key: order.key,
+        store: order.store,
+        linger: order.linger,
+        lender: order.lender,
+        share: Share::Authorized,
+        last_event_id: None,
+        accepts: None,
+    };
+    let ask = async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ask
+    };
+    Watching::Admission { ask: ask.boxed(), notice: Some(frame("sorry")), join: Box::new(join) }
+}
+
+// The app was down when it came, so its stream is open already when the app lets it in. What is known of the job may be old
+// all the same, and it waits for the app's word like any newcomer: a retried job must not look finished.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_admitted_late_gets_nothing_old() {
+    let bench = Bench::new(10);
+    let _other = bench.subscribe(bench.admitted_order("/jobs/1", "a", Store::State));
+    let topic = bench.topic();
+    topic.snapshot("old", frame("old"), Instant::now(), Some(done()));
+    topic.unsettle();
+    let watching = admission(&bench, Admission::Admitted);
+    let mut stand = Stand::watching(bench, watching, None);
+    assert_eq!(stand.next().await, (Some("data: sorry\n\n".into()), Duration::ZERO));
+    assert_eq!(stand.next().await, (Some(":\n".into()), HEARTBEAT));
+
+    topic.snapshot("new", frame("new"), Instant::now(), None);
+    assert!(stand.text().await.ends_with("data: new\n\n"));
+    assert_eq!(stand.next().await.0, Some(":\n".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_turned_away_late_gets_the_end_of_its_stream() {
+    let bench = Bench::new(10);
+    let watching = admission(&bench, Admission::Refused(Arc::new(refusal())));
+    let mut stand = Stand::watching(bench, watching, None);
+    assert_eq!(stand.text().await, "data: sorry\n\n");
+    assert_eq!(stand.next().await, (None, Duration::from_secs(1)));
+    assert_eq!(stand.close(), [CloseReason::Denied]);
 }
 
 #[tokio::test(start_paused = true)]

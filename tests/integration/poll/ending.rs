@@ -209,8 +209,8 @@ async fn a_401_later_ends_the_stream_and_the_return_gets_the_401() {
 
     assert!(events.iter().all(|event| event.name.is_some()), "no message after the refusal: {events:?}");
     assert_eq!((again.status(), again.text().as_str()), (401, "log in"));
-    // The stream that ended, and the return that was refused.
-    side.until_metric("connections_closed_total", &[("reason", "denied")], 2.0).await;
+    // A return that is refused or told 204 was no stream.
+    side.until_metric("connections_closed_total", &[("reason", "denied")], 1.0).await;
 }
 
 /// The retry button: the same id runs again after its end. That is counted, and the topic lives on.

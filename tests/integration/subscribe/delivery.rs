@@ -195,8 +195,8 @@ async fn a_clean_end_after_a_terminal_status_ends_the_topic() {
         assert_eq!(rest[0].id(), "9", "{last:?}");
         assert_eq!((end, again.status()), (End::Clean, 204), "{last:?}");
         assert_eq!(events.opened(), 1, "no reconnect after {last:?}");
-        // The stream that ended, and the return that got 204.
-        side.until_metric("connections_closed_total", &[("reason", "done")], 2.0).await;
+        // A return that is refused or told 204 was no stream.
+        side.until_metric("connections_closed_total", &[("reason", "done")], 1.0).await;
     }
 }
 

@@ -132,6 +132,6 @@ async fn a_401_while_reconnecting_ends_the_streams_of_that_scope_only() {
     assert!(rest.iter().all(|event| event.name.is_some()), "{rest:?}");
     assert_eq!((again.status(), again.text().as_str()), (401, "log in"));
     assert_eq!(other.next_event().await.data.as_deref(), Some("still here"));
-    // The stream that ended, and the return that was refused.
-    side.until_metric("connections_closed_total", &[("reason", "denied")], 2.0).await;
+    // A return that is refused or told 204 was no stream.
+    side.until_metric("connections_closed_total", &[("reason", "denied")], 1.0).await;
 }

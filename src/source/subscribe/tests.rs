@@ -1,0 +1,104 @@
+//! The subscription against an app that is a socket and a script.
+
+use std::{future::poll_fn, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+use super::*;
+use crate::{
+    hub::tests::{Bench, LOG},
+    source::tests::{asker, sources},
+    topic::{Delivery, Resumed},
+    upstream::tests::{listen, read_head, within},
+};
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+
+/// The next request; it is answered with `words`, and the end of the stream.
+async fn answer(app: &TcpListener, words: &str) -> String {
+    let (mut stream, _) = within(app.accept()).await.unwrap();
+    let head = within(read_head(&mut stream)).await;
+    stream.write_all(format!("{HEAD}{words}").as_bytes()).await.unwrap();
+    end(stream).await;
+    head
+}
+
+async fn end(mut stream: TcpStream) {
+    stream.shutdown().await.unwrap();
+    // The other side closes when it has read the end; to close first, with something unread, would be a reset.
+    let _ = within(stream.read_u8()).await;
+}
+
+async fn listening(bench: &Bench) -> (SubscribeSource, TcpListener) {
+    let (app, address) = listen().await;
+    let sources = sources(bench, "path=/events,subscribe=/api/events", &address.to_string());
+    let topic = bench.topic();
+    let source = start(&sources, asker(&sources), topic, PathAndQuery::from_static("/api/events"), None);
+    source.joined(true);
+    (source, app)
+}
+
+fn sends(head: &str, id: &str) -> bool {
+    head.contains(&format!("\r\nlast-event-id: {id}\r\n"))
+}
+
+// A stream that is cut before its first event, after a comment say, must not make us forget where we were: the events
+// since then would be lost to everybody.
+#[tokio::test]
+async fn the_place_in_the_apps_stream_survives_a_connection_without_events() {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let (_source, app) = listening(&bench).await;
+    assert!(!answer(&app, "retry: 1\nid: 7\ndata: x\n\n").await.contains("last-event-id"));
+    assert!(sends(&answer(&app, ": hello\n\n").await, "7"));
+    assert!(sends(&answer(&app, "data: unnamed\n\n").await, "7"));
+    assert!(sends(&answer(&app, "id: 8\n\n").await, "7"));
+    assert!(sends(&answer(&app, "").await, "8"), "an id counts without an event too");
+}
+
+// A browser keeps the last id over a reconnection, and gives it to what has none. An id of ours in its place would be
+// worth nothing to the app when the client comes back.
+#[tokio::test]
+async fn an_unnamed_event_after_a_reconnection_keeps_the_id_before_it() {
+    let bench = Bench::new(10);
+    let mut reader = bench.watch(LOG);
+    let (_source, app) = listening(&bench).await;
+    answer(&app, "retry: 1\nid: 7\ndata: x\n\n").await;
+    answer(&app, "data: y\n\n").await;
+    within(reader.settled()).await;
+    reader.place(None);
+    for expected in ["id: 7\ndata: x\n\n", "data: y\n\n"] {
+        let Delivery::Frame { frame, .. } = within(poll_fn(|cx| reader.poll_next(cx))).await else { panic!("an end") };
+        assert_eq!(frame.block(), expected);
+    }
+    let back = bench.watch(LOG).place(Some("7"));
+    assert_eq!(back, Resumed::Here);
+}
+
+// It may forget on the app's own word.
+#[tokio::test]
+async fn an_empty_id_takes_the_place_back() {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let (_source, app) = listening(&bench).await;
+    answer(&app, "retry: 1\nid: 7\ndata: x\n\nid\ndata: y\n\n").await;
+    assert!(!answer(&app, "").await.contains("last-event-id"));
+}
+
+// `retry: 0` of an app that ends each stream at once would be a loop as fast as two programs can go.
+#[tokio::test]
+async fn no_wish_of_the_app_makes_a_tight_loop() {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let (_source, app) = listening(&bench).await;
+    answer(&app, "retry: 0\ndata: x\n\n").await;
+    let began = Instant::now();
+    for _ in 0..4 {
+        answer(&app, "").await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+}

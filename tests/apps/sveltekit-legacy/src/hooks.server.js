@@ -1,0 +1,2 @@
+// Loaded at the start, so that the monitor listens before the first request.
+import '$lib/server/counters.js';
