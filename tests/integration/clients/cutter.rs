@@ -200,30 +200,32 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
 
 /// Carries what the program says, as far as it may.
 async fn answers(mut from: OwnedReadHalf, to: &mut OwnedWriteHalf, shared: &Shared) {
-    // The bytes that are looked for may come in pieces, so the end of what has passed is kept.
-    let mut passed: Vec<u8> = Vec::new();
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let bytes = &buffer[..read];
         let wanted = shared.lock().hold_after.clone();
-        let mut send = read;
-        let mut is_held = false;
-        if let Some(wanted) = wanted {
-            let already = passed.len();
-            passed.extend_from_slice(&buffer[..read]);
-            if let Some(at) = find(&passed, &wanted) {
-                send = at + wanted.len() - already;
-                is_held = true;
-                shared.change(|state| state.hold_after = None);
+        // What is looked for is small and written at once, so it comes in one read.
+        let Some((at, wanted)) = wanted.and_then(|wanted| Some((find(bytes, &wanted)?, wanted))) else {
+            if to.write_all(bytes).await.is_err() {
+                return;
             }
-            passed.drain(..passed.len().saturating_sub(wanted.len()));
-        }
-        if to.write_all(&buffer[..send]).await.is_err() {
-            return;
-        }
-        if is_held {
-            std::future::pending().await
-        }
+            continue;
+        };
+        shared.change(|state| state.hold_after = None);
+        // Fails only if the client has left, and then the cut finds nothing to do.
+        let _ = to.write_all(&as_whole_chunk(&bytes[..at + wanted.len()])).await;
+        std::future::pending().await
     }
+}
+
+/// Makes the begun chunk at the end of `bytes` a whole one, as a proxy does that has no more of it: some clients hand on
+/// whole chunks only. There is no CRLF in our events, so the last one stands behind the size of the chunk.
+fn as_whole_chunk(bytes: &[u8]) -> Vec<u8> {
+    let crlf_before = |end: usize| bytes[..end].windows(2).rposition(|window| window == b"\r\n");
+    let size_end = crlf_before(bytes.len()).expect("the size of the chunk is in the same read");
+    let size_start = crlf_before(size_end).map_or(0, |at| at + 2);
+    let data = &bytes[size_end + 2..];
+    [&bytes[..size_start], format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, mpsc},
 };
 
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub(super) struct Driver {
     stdin: Mutex<Option<ChildStdin>>,
     lines: Arc<Mutex<Vec<Value>>>,
     changes: watch::Receiver<usize>,
+    /// Nothing is ever sent: the thread that reads the lines holds the other end, and lets go when they end.
+    over: Mutex<mpsc::Receiver<()>>,
 }
 
 /// What one client sees, in order; of a browser, what one tab sees.
@@ -89,10 +91,12 @@ impl Driver {
             });
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (count, changes) = watch::channel(0);
+        let (reading, over) = mpsc::channel::<()>();
         let written = Arc::clone(&lines);
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         // The thread ends with the pipe, at the latest by the child's death.
         std::thread::spawn(move || {
+            let _reading = reading;
             for line in stdout.lines() {
                 let Ok(line) = line else { return };
                 let line = serde_json::from_str(&line).unwrap_or_else(|_| Value::String(line));
@@ -101,7 +105,7 @@ impl Driver {
             }
         });
         let stdin = Mutex::new(child.stdin.take());
-        Arc::new(Self { child: Mutex::new(child), stdin, lines, changes })
+        Arc::new(Self { child: Mutex::new(child), stdin, lines, changes, over: Mutex::new(over) })
     }
 
     /// Sends one line.
@@ -186,11 +190,9 @@ impl Drop for Driver {
     )]
     fn drop(&mut self) {
         self.stdin.lock().expect("nobody panics under this lock").take();
-        let until = std::time::Instant::now() + CLOSING;
+        // Ends with the pipe, or with our patience; in either case there is nothing to receive.
+        let _ = self.over.lock().expect("nobody panics under this lock").recv_timeout(CLOSING);
         let mut child = self.lock_child();
-        while matches!(child.try_wait(), Ok(None)) && std::time::Instant::now() < until {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
         // Both fail only when it has ended, which is what they are for.
         let _ = child.kill();
         let _ = child.wait();
