@@ -139,6 +139,8 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 /// The headers that a stream of our own has, on top of the app's.
 fn set_stream_headers(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
+    // Bare: an event stream is UTF-8 whatever a parameter says, and some proxies pass only the bare type on at once.
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, cache_control(headers));
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     // What is asked of the app depends on `Accept`, and with it what it answers.

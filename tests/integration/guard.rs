@@ -168,7 +168,7 @@ async fn a_guarded_stream_has_no_length_and_keeps_the_connection() {
     let first = side.sse("/whole").fetch().await;
 
     assert_eq!((first.text().as_str(), first.framing()), (text, Framing::Chunked));
-    assert_eq!(first.header("content-type"), Some("Text/Event-Stream; charset=utf-8"));
+    assert_eq!(first.header("content-type"), Some("text/event-stream"));
     assert_eq!(first.header("cache-control"), Some("no-cache, no-transform, private"));
     assert_eq!(first.head.all("vary"), ["Cookie", "Accept"]);
     let mut wire = first.into_wire();
