@@ -268,7 +268,7 @@ impl Topic {
     pub fn confirm(&self) {
         let mut inner = self.lock();
         let now = Instant::now();
-        if inner.recovered(now) {
+        if inner.recovered(now) && self.store == Store::State {
             inner.tell_again(now);
         }
     }

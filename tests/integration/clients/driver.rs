@@ -183,11 +183,6 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    #[expect(
-        clippy::disallowed_types,
-        clippy::disallowed_methods,
-        reason = "a drop can't await, and has no clock to pause"
-    )]
     fn drop(&mut self) {
         self.stdin.lock().expect("nobody panics under this lock").take();
         // Ends with the pipe, or with our patience; in either case there is nothing to receive.
