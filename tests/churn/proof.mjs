@@ -1,7 +1,7 @@
 // The proof: each legacy app alone, behind sidestream without a route, and behind sidestream with the recommended
 // routes, under the same churn of tabs. What it did to the app stands in a table. Exit status 1 when the apps alone
 // don't show their fault, or when the routes don't remove it.
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { App, Nginx, ROOT, Sidestream, sleep } from './parts.mjs';
 import { Tab, newTally } from './tab.mjs';
@@ -202,6 +202,15 @@ same two routes, three tabs of one user each; the app holds one stream for them.
 ![The page of the Next.js app](img/next.png)
 `;
 
+/** Puts the table between its marks in the README. */
+function intoReadme(table) {
+  const file = join(ROOT, 'README.md');
+  const text = readFileSync(file, 'utf8');
+  const marked = /(<!-- proof: [^\n]*-->\n\n)[^]*?(\n\n<!-- \/proof -->)/;
+  if (!marked.test(text)) throw new Error('README.md has no marks for the table of the proof');
+  writeFileSync(file, text.replace(marked, (_, before, after) => before + table + after));
+}
+
 // === What must hold ===
 
 function* complaints({ kind, setup, result: it }) {
@@ -237,7 +246,7 @@ function* complaints({ kind, setup, result: it }) {
 
 const flags = process.argv.slice(2);
 if (flags.some((flag) => flag !== '--write')) {
-  console.error('usage: tests/proof [--write]   (--write puts the table into docs/proof.md)');
+  console.error('usage: tests/proof [--write]   (--write puts the table into docs/proof.md and README.md)');
   process.exit(2);
 }
 setTimeout(() => {
@@ -261,6 +270,7 @@ if (flags.includes('--write')) {
   const tools = `Node ${process.version.slice(1)}, nginx ${Nginx.version()}`;
   const made = `Made by \`tests/proof --write\`, not by hand: ${versions},\n${tools}.`;
   writeFileSync(join(ROOT, 'docs/proof.md'), `# The proof\n\n${made}\n\n${text}\n${PICTURES}`);
+  intoReadme(table(results));
 }
 const failures = results.flatMap((column) => [...complaints(column)]);
 failures.forEach((failure) => console.error(`tests/proof: ${failure}`));
