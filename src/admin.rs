@@ -91,7 +91,7 @@ impl Admin {
             "/" => typed("text/html; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.html"))),
             "/page.css" => typed("text/css; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.css"))),
             "/page.js" => typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js"))),
-            _ => text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz or /api/stats\n"),
+            _ => text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz, /api/stats or /api/stats/stream\n"),
         }
     }
 

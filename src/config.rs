@@ -55,9 +55,9 @@ pub struct Config {
     pub max_connections_per_ip: usize,
     /// Topics at once; at least 1.
     pub max_topics: usize,
-    /// Unacknowledged for this long is stale; shorter than `reap_after`.
+    /// A stream whose peer takes nothing for this long is stale; shorter than `reap_after`.
     pub stale_after: Duration,
-    /// Unacknowledged for this long is closed.
+    /// A stream whose peer takes nothing for this long is closed.
     pub reap_after: Duration,
     /// The time over which streams are ended; zero is at once.
     pub drain: Duration,

@@ -1,6 +1,6 @@
 //! The list of open client streams: their limits, their staleness, their orderly end.
 //!
-//! Every stream holds a [`Seat`]; its drop takes the stream out of every count. Whatever concerns all streams (the stale
+//! Every stream holds a [`Permit`], those with a task of their own in a [`Seat`]; its drop takes the stream out of every count. Whatever concerns all streams (the stale
 //! sweep, the drain, the admin side's list) is a walk over this list.
 
 use std::{

@@ -33,7 +33,7 @@ macro_rules! label {
 label! {
     /// How a stream's bytes reach the client.
     Transport {
-        /// A streaming body on HTTP/1.x.
+        /// A stream of one of the routes, on HTTP/1.x.
         Http1 => "http1",
         /// The app's own body, passed through on HTTP/1.x with heartbeats in its gaps.
         Guarded => "guarded",
@@ -47,7 +47,7 @@ label! {
         Client => "client",
         /// The job reached its end, or the app said 204 or took the job away.
         Done => "done",
-        /// Nothing was acknowledged for `--reap-after`.
+        /// The peer took nothing for `--reap-after`.
         Stale => "stale",
         /// The reader fell out of the replay window.
         Slow => "slow",
@@ -57,7 +57,7 @@ label! {
         Drain => "drain",
         /// The app ended the stream and will not have it back.
         Upstream => "upstream",
-        /// The app withdrew its permission (401, 403).
+        /// The app withdrew its permission (401, 403), or refused a client that was waiting.
         Denied => "denied",
         /// A fault of our own.
         Error => "error",

@@ -1,4 +1,4 @@
-//! Answers a stream request: takes a seat, finds out whose it is, joins the topic, and opens the body.
+//! Answers a stream request: takes a permit, finds out whose it is, joins the topic, and says what becomes of it.
 //!
 //! The rule behind the order: an EventSource that gets anything but 200 gives up for good. So our own troubles and the
 //! app's become a 200 that waits or asks the client to come back, and only the app's own decisions (401, 403, 404, a

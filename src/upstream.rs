@@ -1,4 +1,4 @@
-//! The app as an HTTP peer: one pool of kept-alive connections for polls, subscriptions and forwarded requests.
+//! The app as an HTTP peer: kept-alive connections for polls, subscriptions and forwarded requests.
 
 mod connection;
 mod upload;

@@ -1,4 +1,4 @@
-//! One stream in a shard: some two hundred bytes.
+//! One stream in a shard: less than three hundred bytes.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub(super) place: u32,
     /// The `retry:` hint, in milliseconds, until it has gone out in front of the first event.
     retry: Option<NonZeroU32>,
-    /// When it ends by plan, and why; milliseconds on the shard's clock.
+    /// When it ends by plan, and why.
     pub(super) ends_at: Option<(Instant, CloseReason)>,
     /// Since when the peer takes nothing.
     pub(super) blocked_since: Option<Instant>,

@@ -35,7 +35,7 @@ pub const CLOSING: Duration = Duration::from_secs(1);
 const LONG_RETRY: std::ops::Range<u64> = 30_000..60_000;
 /// `retry:` is spread by this fraction either way, so that clients cut together don't come back together.
 pub const RETRY_JITTER: f64 = 0.33;
-/// `--max-age` is spread by this fraction either way.
+/// `--max-age` is spread by this fraction: see [`Pacing::lifetime`].
 const MAX_AGE_JITTER: f64 = 0.1;
 
 /// What a stream waits for.
