@@ -19,6 +19,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+use tracing::{error, warn};
 
 mod entry;
 mod group;
@@ -63,9 +64,10 @@ enum Order {
 /// The write end of a shard.
 #[derive(Debug)]
 struct Inbox {
-    /// Written by whoever has something for the shard, emptied by the shard. Bounded by what can be waiting: one order
-    /// per connection being opened, one per topic (a group that has been woken is not woken again before it looked).
-    orders: Mutex<Vec<Order>>,
+    /// Written by whoever has something for the shard, emptied by the shard, and `None` once that is no more. Bounded by
+    /// what can be waiting: one order per connection being opened, one per topic (a group that has been woken is not woken
+    /// again before it looked).
+    orders: Mutex<Option<Vec<Order>>>,
     waker: mio::Waker,
 }
 
@@ -94,8 +96,10 @@ impl Shards {
         let mut threads = Vec::new();
         for index in 0..count {
             let poll = mio::Poll::new()?;
-            let inbox =
-                Arc::new(Inbox { orders: Mutex::default(), waker: mio::Waker::new(poll.registry(), run::WAKER)? });
+            let inbox = Arc::new(Inbox {
+                orders: Mutex::new(Some(Vec::new())),
+                waker: mio::Waker::new(poll.registry(), run::WAKER)?,
+            });
             let shard =
                 run::Shard::new(index, poll, Arc::clone(&inbox), limits, Arc::clone(metrics), Arc::clone(stale));
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?);
@@ -106,14 +110,24 @@ impl Shards {
 
     /// Gives a stream to the shard whose turn it is: the streams of one topic are spread over all cores.
     pub fn adopt(&self, adopted: Box<Adopted>) {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.inboxes[turn % self.inboxes.len()].send(Order::Adopt(adopted));
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
+        let (before, from) = self.inboxes.split_at(turn);
+        let mut order = Order::Adopt(adopted);
+        // A shard that has failed is passed over.
+        for inbox in from.iter().chain(before) {
+            match inbox.send(order) {
+                Ok(()) => return,
+                Err(returned) => order = returned,
+            }
+        }
+        error!("no shard is left; a stream is closed without an answer");
     }
 
     /// Ends every stream at a random moment within `time`.
     pub fn drain(&self, time: Duration) {
         for inbox in &self.inboxes {
-            inbox.send(Order::Drain(time));
+            // A shard that is no more has no streams, here and below.
+            let _ = inbox.send(Order::Drain(time));
         }
     }
 
@@ -125,12 +139,11 @@ impl Shards {
             .iter()
             .map(|inbox| {
                 let (tell, told) = oneshot::channel();
-                inbox.send(Order::List(tell));
+                let _ = inbox.send(Order::List(tell));
                 told
             })
             .collect();
         for told in asked {
-            // A shard that has stopped has no streams.
             views.extend(told.await.unwrap_or_default());
         }
         views
@@ -139,12 +152,12 @@ impl Shards {
     /// Ends all shards, and whatever streams they still have, at once.
     pub fn stop(&self) {
         for inbox in &self.inboxes {
-            inbox.send(Order::Stop);
+            let _ = inbox.send(Order::Stop);
         }
         let threads = std::mem::take(&mut *self.threads.lock().expect("no code panics under this lock"));
         for thread in threads {
             if thread.join().is_err() {
-                tracing::error!("a shard has panicked");
+                error!("a shard has panicked");
             }
         }
     }
@@ -153,19 +166,31 @@ impl Shards {
 // === impl Inbox ===
 
 impl Inbox {
-    fn send(&self, order: Order) {
-        self.lock().push(order);
+    /// Leaves an order; gives it back when the shard is no more.
+    fn send(&self, order: Order) -> Result<(), Order> {
+        match &mut *self.lock() {
+            Some(orders) => orders.push(order),
+            None => return Err(order),
+        }
         if let Err(error) = self.waker.wake() {
             // The eventfd of a living shard is always writable; the shard looks at its orders at its next tick anyway.
-            tracing::warn!(%error, "a shard can't be woken");
+            warn!(%error, "a shard can't be woken");
         }
+        Ok(())
     }
 
     fn take(&self) -> Vec<Order> {
-        std::mem::take(&mut *self.lock())
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Order>> {
+    /// Takes no more. What still waits is dropped, or its streams would hang and those who asked wait for ever.
+    fn close(&self) {
+        let orders = self.lock().take();
+        // Not under the lock: a stream that goes tells its topic and the hub.
+        drop(orders);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Order>>> {
         self.orders.lock().expect("no code panics under this lock")
     }
 }

@@ -387,6 +387,11 @@ impl Topic {
 
     // --- read by subscribers ---
 
+    /// A number that grows with everything that readers get, and with nothing else.
+    pub fn newest(&self) -> u64 {
+        self.lock().last_seq
+    }
+
     /// A reader that is there from now on; to be placed when it is let in.
     pub fn join(&self) -> Cursor {
         Cursor { joined_at: self.lock().newest_seq(), ..Cursor::default() }

@@ -141,21 +141,21 @@ impl Entry {
     /// The head and what there is, in one call to the kernel as far as possible; a heartbeat if there is nothing yet, since
     /// proxies hold back a head that nothing follows.
     pub(super) fn serve_first(&mut self, heartbeat: &Frame, account: &impl Account, now: Instant) -> Served {
-        let mut first = BytesMut::from(&self.unsent[..]);
-        let mut outcome = Served::Idle;
-        match self.next(account, now) {
-            Next::Send(bytes) => first.extend_from_slice(&bytes),
+        let first = match self.next(account, now) {
+            Next::Send(bytes) => bytes,
             Next::Nothing => {
                 account.sent(FrameKind::Heartbeat, heartbeat.len());
-                first.extend_from_slice(&self.framed(heartbeat));
+                self.framed(heartbeat)
             }
-            Next::Over => outcome = Served::Over,
-        }
-        self.unsent = first.freeze();
-        match self.flush(now) {
-            Served::Idle if outcome == Served::Idle => self.serve(account, now),
-            Served::Idle => outcome,
-            other => other,
+            Next::Over => {
+                let _ = self.flush(now);
+                return Served::Over;
+            }
+        };
+        let head = std::mem::take(&mut self.unsent);
+        match self.send_all(&[head, first]) {
+            Served::Over => Served::Over,
+            _ => self.serve(account, now),
         }
     }
 
@@ -246,14 +246,22 @@ impl Entry {
                 }
             }
         }
+        match self.send_all(&batch) {
+            Served::Over => Served::Over,
+            _ => outcome,
+        }
+    }
+
+    /// Several pieces in one call to the kernel. What it does not take is kept as unsent, so nothing may be unsent before.
+    fn send_all(&mut self, batch: &[Bytes]) -> Served {
         let slices: Vec<_> = batch.iter().map(|bytes| IoSlice::new(bytes)).collect();
         let sent = match self.socket.write_vectored(&slices) {
             Ok(sent) => sent,
             Err(error) if is_temporary(&error) => 0,
             Err(_) => return self.broke(),
         };
-        self.unsent = rest_of(&batch, sent);
-        outcome
+        self.unsent = rest_of(batch, sent);
+        Served::Idle
     }
 
     /// Writes what is unsent.

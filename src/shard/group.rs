@@ -51,6 +51,8 @@ pub(super) struct Group {
     pub(super) again: bool,
     pub(super) pacing: Pacing,
     pub(super) heartbeat_at: Instant,
+    /// The topic's newest thing when the members last got what is new.
+    newest: u64,
 }
 
 /// What wakes a group's shard: at most one order is on its way at a time.
@@ -86,9 +88,17 @@ impl Group {
             again: false,
             pacing,
             heartbeat_at,
+            newest: 0,
         };
         group.listen();
+        group.has_news();
         group
+    }
+
+    /// Whether the topic has more to deliver than it had when this was last asked.
+    pub(super) fn has_news(&mut self) -> bool {
+        let newest = self.topic.newest();
+        std::mem::replace(&mut self.newest, newest) != newest
     }
 
     /// Asks the topic to wake us at the next thing. Before the members look, so that nothing falls in between.
@@ -113,7 +123,8 @@ impl Wake for Signal {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_sent.swap(true, Ordering::AcqRel) {
-            self.inbox.send(Order::Woken(self.key));
+            // A shard that is no more has nobody to tell.
+            let _ = self.inbox.send(Order::Woken(self.key));
         }
     }
 }

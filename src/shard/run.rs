@@ -10,7 +10,7 @@ use mio::{Events, Interest, Token};
 use rand::Rng;
 use slab::Slab;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     Adopted, Inbox, Order, StaleCounts,
@@ -111,20 +111,24 @@ impl Shard {
                     return;
                 }
             }
-            let now = Instant::now();
-            for event in &events {
-                if event.token() != WAKER {
-                    self.on_socket(event.token().0, event, now);
-                }
+            self.turn(&events, Instant::now());
+        }
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self, events: &Events, now: Instant) {
+        for event in events {
+            if event.token() != WAKER {
+                self.on_socket(event.token().0, event, now);
             }
-            for order in self.inbox.take() {
-                self.on_order(order, now);
-            }
-            self.start_heartbeats(now);
-            self.walk(now);
-            if self.next_tick <= now {
-                self.tick(now);
-            }
+        }
+        for order in self.inbox.take() {
+            self.on_order(order, now);
+        }
+        self.start_heartbeats(now);
+        self.walk(now);
+        if self.next_tick <= now {
+            self.tick(now);
         }
     }
 
@@ -143,7 +147,7 @@ impl Shard {
     fn on_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Adopt(adopted) => self.adopt(*adopted, now),
-            Order::Woken(key) => self.woken(key),
+            Order::Woken(key) => self.woken(key, now),
             Order::Drain(time) => self.drain(time, now),
             Order::List(tell) => {
                 // Whoever asked may have gone.
@@ -210,13 +214,17 @@ impl Shard {
     }
 
     /// A topic has something new.
-    fn woken(&mut self, key: GroupKey) {
+    fn woken(&mut self, key: GroupKey, now: Instant) {
         let Some(group) = self.groups.get_mut(key.index).filter(|group| group.key == key) else { return };
         group.listen();
         match group.walk {
             Some((Round::Deliver, _)) => group.again = true,
             // What is new matters more than a heartbeat, and is one.
-            Some((Round::Heartbeat, _)) => group.walk = Some((Round::Deliver, group.members.len())),
+            Some((Round::Heartbeat, _)) => {
+                group.walk = Some((Round::Deliver, group.members.len()));
+                // But if it turns out to be no news, those who were still to get their heartbeat have got nothing.
+                self.appoint_heartbeat(key.index, now);
+            }
             None => {
                 group.walk = Some((Round::Deliver, group.members.len()));
                 self.walks.push_back(key);
@@ -226,16 +234,27 @@ impl Shard {
 
     fn start_heartbeats(&mut self, now: Instant) {
         while let Some((at, index)) = self.heartbeats.first().copied().filter(|(at, _)| *at <= now) {
-            self.heartbeats.remove(&(at, index));
             let group = &mut self.groups[index];
-            group.heartbeat_at = now + group.pacing.heartbeat;
-            self.heartbeats.insert((group.heartbeat_at, index));
-            if group.walk.is_none() {
-                self.metrics.heartbeat_sent(now.duration_since(at));
-                group.walk = Some((Round::Heartbeat, group.members.len()));
-                self.walks.push_back(group.key);
+            let silence = group.pacing.heartbeat;
+            match group.walk {
+                // If that is news, it takes the heartbeat's place when its turn comes; if not, the heartbeat is still due.
+                Some((Round::Deliver, _)) => self.appoint_heartbeat(index, now + silence.min(TICK)),
+                Some((Round::Heartbeat, _)) => self.appoint_heartbeat(index, now + silence),
+                None => {
+                    self.metrics.heartbeat_sent(now.duration_since(at));
+                    group.walk = Some((Round::Heartbeat, group.members.len()));
+                    self.walks.push_back(group.key);
+                    self.appoint_heartbeat(index, now + silence);
+                }
             }
         }
+    }
+
+    fn appoint_heartbeat(&mut self, index: usize, at: Instant) {
+        let group = &mut self.groups[index];
+        self.heartbeats.remove(&(group.heartbeat_at, index));
+        group.heartbeat_at = at;
+        self.heartbeats.insert((at, index));
     }
 
     /// Serves members of the groups that have something, each group in its turn, up to a batch.
@@ -249,10 +268,11 @@ impl Shard {
             let at = at.min(group.members.len());
             let until = at.saturating_sub(left);
             let heartbeat = group.pacing.heartbeat_frame.clone();
-            if round == Round::Deliver && at == group.members.len() {
-                self.heartbeats.remove(&(group.heartbeat_at, key.index));
-                group.heartbeat_at = now + group.pacing.heartbeat;
-                self.heartbeats.insert((group.heartbeat_at, key.index));
+            // Only news ends the silence. A group is also woken because one of its members was turned away, and if that
+            // put the heartbeat off, a quiet stream that many leave would look dead to those who stay.
+            if round == Round::Deliver && group.has_news() {
+                let next = now + group.pacing.heartbeat;
+                self.appoint_heartbeat(key.index, next);
             }
             for place in (until..at).rev() {
                 let Some(member) = self.groups.get(key.index).and_then(|group| group.members.get(place)) else {
@@ -385,6 +405,21 @@ impl Shard {
                 entry.ends_at = Some((at, CloseReason::Drain));
             }
         }
+    }
+}
+
+impl Drop for Shard {
+    /// However its thread ends, by order or by a panic: the books are closed, and nobody waits for it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(streams = self.entries.len(), "a shard has panicked; its streams end");
+        }
+        self.inbox.close();
+        let reason = if self.stopped { CloseReason::Drain } else { CloseReason::Error };
+        for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.is_closing()) {
+            entry.close(reason);
+        }
+        self.stale.set(self.index, vec![0; self.metrics.routes().len()]);
     }
 }
 
