@@ -427,7 +427,7 @@ async fn a_shard_that_panics_is_passed_over() {
     // No flag can say this: the sum of now and it is more than the clock can hold.
     adopted.pacing.heartbeat = Duration::MAX;
     shards.adopt(Box::new(adopted));
-    while stand.connections.len() > 0 {
+    while !stand.connections.is_empty() {
         tokio::task::yield_now().await;
     }
 
