@@ -19,4 +19,5 @@ mod poll;
 mod proxies;
 mod scopes;
 mod subscribe;
+mod takeover;
 mod traps;

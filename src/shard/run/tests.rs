@@ -312,7 +312,6 @@ async fn a_reader_that_stops_and_goes_on_gets_every_byte_in_order() {
     let mut stand = Stand::new();
     let (adopted, mut socket) = stand.stream(stand.bench.watch(LOG));
     socket2::SockRef::from(&adopted.socket).set_send_buffer_size(4096).unwrap();
-    socket2::SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
     stand.shard.adopt(adopted, stand.began);
     stand.publish("0");
     stand.turn_out(Duration::ZERO);

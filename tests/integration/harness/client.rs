@@ -124,14 +124,19 @@ impl Request {
 
     /// Sends the request and leaves the answer unread.
     pub(crate) async fn send(&self) -> Wire {
+        let mut wire = self.connect().await;
+        wire.send(&self.bytes()).await.expect("the request is taken");
+        wire
+    }
+
+    /// Only connects; for tests that send bytes of their own.
+    pub(crate) async fn connect(&self) -> Wire {
         let socket = TcpSocket::new_v4().expect("a socket");
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes).expect("a socket takes SO_RCVBUF");
         }
         let socket = within("a connection", socket.connect(self.addr)).await.expect("the address listens");
-        let mut wire = Wire::new(socket);
-        wire.send(&self.bytes()).await.expect("the request is taken");
-        wire
+        Wire::new(socket)
     }
 
     /// Sends the request and waits for the head of the answer.
