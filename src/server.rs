@@ -214,6 +214,21 @@ fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
 mod tests {
     use super::*;
 
+    /// The size of what a function returns, without calling it.
+    fn size_of_future<F, Fut>(_: F) -> usize
+    where
+        F: FnOnce(Arc<Server>, TcpStream, SocketAddr, TaskTracker, Shutdown) -> Fut,
+    {
+        size_of::<Fut>()
+    }
+
+    // The task of a connection holds this, beside hyper's buffers, from the accept to the take-over; a take-over frees it.
+    #[test]
+    fn a_connection_stays_within_its_budget() {
+        let size = size_of_future(Server::connection);
+        assert!(size <= 1664, "a connection's future is {size} bytes");
+    }
+
     fn client(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for line in forwarded {

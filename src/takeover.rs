@@ -130,3 +130,6 @@ fn head(chunked: bool) -> Vec<u8> {
     head.extend(["date: ", &httpdate::fmt_http_date(SystemTime::now()), "\r\n\r\n"]);
     head.into_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,6 +157,21 @@ impl Peer {
     }
 }
 
+// The budgets behind DESIGN 9's figures, in bytes. An entry holds its permit and its subscription; a group is the topic's
+// share, so even a topic with one stream stays within 550 in its shard.
+#[test]
+fn a_stream_and_a_group_stay_within_their_budgets() {
+    for (name, size, budget) in [
+        ("an entry", size_of::<Entry>(), 256),
+        ("its permit", size_of::<crate::connections::Permit>(), 64),
+        ("its subscription", size_of::<Subscription>(), 96),
+        ("a group", size_of::<Group>(), 288),
+        ("an order", size_of::<Order>(), 24),
+    ] {
+        assert!(size <= budget, "{name} is {size} bytes");
+    }
+}
+
 // A shard without streams sleeps until it is told something, and nobody would count again.
 #[tokio::test]
 async fn the_last_stream_takes_its_staleness_with_it() {
