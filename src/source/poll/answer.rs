@@ -1,0 +1,253 @@
+//! One poll: the request, and what its answer means for the topic and for the time of the next.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use rand::Rng;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{JITTER, NOT_FOUND_PAUSE, Next, Poller, spec};
+use crate::{
+    backoff::jitter,
+    event::{self, Event, content_id},
+    metrics::{CloseReason, Outcome, Purpose, Violation},
+    scope::Lender,
+    source::{ANSWER_BYTES_MAX, Decision, Trouble, read_refusal, retry_after},
+    status::{Detection, Verdict},
+    topic::{End, StatusSeen},
+};
+
+/// An answer that was read whole.
+pub(super) struct Answer {
+    status: StatusCode,
+    etag: Option<HeaderValue>,
+    is_json: bool,
+    body: Bytes,
+    at: Instant,
+}
+
+/// How one request ended.
+pub(super) enum Asked {
+    Answer(Answer),
+    Refused(Decision, http::Response<Incoming>),
+    TooLarge,
+    Trouble(Trouble),
+}
+
+// === impl Poller ===
+
+impl Poller {
+    pub(super) async fn ask(&self, lender: &Lender) -> Asked {
+        let timeout = spec(self.route()).timeout;
+        let until = Instant::now() + timeout;
+        let mut headers: Vec<(HeaderName, HeaderValue)> =
+            vec![(header::ACCEPT, HeaderValue::from_static("application/json"))];
+        headers.extend(self.lock().etag.clone().map(|etag| (header::IF_NONE_MATCH, etag)));
+        let counted = self.asker.count(Purpose::Poll);
+        let answer = match self.asker.get(&self.target, lender.identity(), &headers, timeout).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                debug!(%error, "poll failed");
+                counted.ended(error.outcome());
+                return Asked::Trouble(Trouble::from(&error));
+            }
+        };
+        let status = answer.status();
+        self.lock().not_before = retry_after(answer.headers()).map(|after| Instant::now() + after);
+        match Decision::of(status) {
+            Decision::Yes | Decision::Unchanged => {}
+            Decision::Trouble => {
+                counted.ended(Outcome::of_status(status));
+                return Asked::Trouble(Trouble::Status(status));
+            }
+            decision => {
+                counted.ended(Outcome::of_status(status));
+                return Asked::Refused(decision, answer);
+            }
+        }
+        let (parts, body) = answer.into_parts();
+        let body = match tokio::time::timeout_at(until, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) => {
+                counted.ended(Outcome::Broken);
+                return match error.downcast_ref::<LengthLimitError>() {
+                    Some(_) => Asked::TooLarge,
+                    None => Asked::Trouble(Trouble::Broken),
+                };
+            }
+            Err(_) => {
+                counted.ended(Outcome::Timeout);
+                return Asked::Trouble(Trouble::Timeout);
+            }
+        };
+        counted.ended(Outcome::of_status(status));
+        Asked::Answer(Answer {
+            status,
+            etag: parts.headers.get(header::ETAG).map(|etag| {
+                // A clone would keep the connection's read buffer alive.
+                HeaderValue::from_bytes(etag.as_bytes()).expect("was a header value before")
+            }),
+            is_json: is_json(parts.headers.get(header::CONTENT_TYPE)),
+            body,
+            at: Instant::now(),
+        })
+    }
+
+    pub(super) fn answered(&self, answer: &Answer) -> Next {
+        let hash = blake3::hash(&answer.body);
+        let mut state = self.lock();
+        let unchanged = answer.status == StatusCode::NOT_MODIFIED || state.body_hash == Some(hash);
+        if unchanged && state.body_hash.is_some() {
+            state.backoff.reset();
+            let spec = spec(self.route());
+            let pace = state.slower(spec);
+            let terminal = state.terminal;
+            drop(state);
+            self.confirm(terminal);
+            return if terminal { Next::Rest } else { Next::After(pace) };
+        }
+        drop(state);
+
+        if !answer.is_json {
+            self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON", None);
+        }
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+            self.violation(Violation::NotJson, "the answer is not JSON", None);
+            return self.trouble(Trouble::Answer("not_json"));
+        };
+        self.changed(answer, hash, &json)
+    }
+
+    /// The app said the same again. For a job that had ended that settles those who waited for its word.
+    fn confirm(&self, terminal: bool) {
+        if terminal { self.topic.confirm_ended() } else { self.topic.confirm() }
+    }
+
+    fn changed(&self, answer: &Answer, hash: blake3::Hash, json: &serde_json::Value) -> Next {
+        let spec = spec(self.route());
+        let data = match &spec.template {
+            Some(template) => template.fill(json),
+            None => event::on_one_line(&answer.body),
+        };
+        let id = content_id(&data);
+        let terminal = self.judge(&spec.status.detect(json));
+        let frame = event::encoded(&Event { id: Some(id.clone()), name: None, data });
+        let end = terminal.then(|| End { frame: Some(event::done(&frame)), reason: CloseReason::Done, finished: true });
+
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.terminal, terminal) && !terminal {
+            drop(state);
+            self.violation(Violation::Regression, "the job had ended and runs again", None);
+            state = self.lock();
+        }
+        state.body_hash = Some(hash);
+        state.etag.clone_from(&answer.etag);
+        state.backoff.reset();
+        state.first_not_found = None;
+        let is_first = state.polls == 1;
+        state.pace = spec.interval;
+        drop(state);
+
+        self.topic.snapshot(&id, frame, answer.at, end);
+        if terminal {
+            return Next::Rest;
+        }
+        // Topics that began together, after a restart say, must not go on in step: the second poll finds a place of
+        // its own within half an interval more, and the jitter keeps them apart from then on.
+        let pause = if is_first {
+            spec.interval.mul_f64(rand::rng().random_range(1.0..1.5))
+        } else {
+            jitter(spec.interval, JITTER)
+        };
+        Next::After(pause)
+    }
+
+    /// Whether the status found ends the job; whatever is odd about it is counted.
+    fn judge(&self, found: &Detection) -> bool {
+        self.topic.status_seen(
+            found.pointer.clone().zip(found.value.clone()).map(|(pointer, value)| StatusSeen { pointer, value }),
+        );
+        match found.verdict {
+            Verdict::Unknown => {
+                self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
+            }
+            Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer", None),
+            _ => self.detected.tell(self.topic.key().route, self.route(), found),
+        }
+        found.verdict.is_terminal()
+    }
+
+    /// The app decided against this request.
+    pub(super) async fn refused(&self, lender: &Lender, decision: Decision, answer: http::Response<Incoming>) -> Next {
+        let status = answer.status();
+        let was_seen = self.lock().body_hash.is_some();
+        match decision {
+            Decision::Missing if !was_seen && status == StatusCode::NOT_FOUND => {
+                let first = *self.lock().first_not_found.get_or_insert_with(Instant::now);
+                if first.elapsed() < self.not_found_grace {
+                    // Often asked for before it is stored.
+                    return Next::After(NOT_FOUND_PAUSE.min(spec(self.route()).interval));
+                }
+            }
+            Decision::No if was_seen => return self.trouble(Trouble::Status(status)),
+            _ => {}
+        }
+        if was_seen && decision == Decision::Elsewhere {
+            self.lock().terminal = true;
+            self.topic.finish();
+            return Next::Rest;
+        }
+        let missing = decision == Decision::Missing;
+        let reason = if missing { CloseReason::Done } else { CloseReason::Denied };
+        let others_remain = self.topic.lenders().deny(lender, reason);
+        self.topic.nudge();
+        if others_remain {
+            // Only this lender's streams end; somebody else's credentials take over at once.
+            return Next::After(Duration::ZERO);
+        }
+        info!(route = self.route().path.as_str(), status = status.as_u16(), "the app refused a topic");
+        if was_seen {
+            self.topic.end(End { frame: missing.then(event::gone), reason, finished: false });
+        } else {
+            self.topic.refuse(read_refusal(answer, spec(self.route()).timeout).await);
+        }
+        Next::Rest
+    }
+
+    pub(super) fn trouble(&self, trouble: Trouble) -> Next {
+        self.topic.trouble(trouble.notice(self.route().errors));
+        let mut state = self.lock();
+        if state.backoff.attempts() == 0 {
+            debug!(reason = trouble.reason(), "the app does not answer a poll; streams stay open");
+        }
+        if state.terminal {
+            return Next::Rest;
+        }
+        Next::After(state.backoff.next())
+    }
+
+    /// Counts it, and tells it once for each kind. `value` is the app's text, so it is no part of the message.
+    pub(super) fn violation(&self, kind: Violation, what: &'static str, value: Option<&str>) {
+        self.route_metrics().violation(kind);
+        let bit = 1 << (kind as u8);
+        let mut state = self.lock();
+        let is_new = state.logged & bit == 0;
+        state.logged |= bit;
+        drop(state);
+        if is_new {
+            let topic = self.topic.short_name();
+            warn!(route = self.route().path.as_str(), topic, kind = kind.as_str(), value, "{what}");
+        }
+    }
+}
+
+/// `application/json`, `text/json` or `application/…+json`.
+fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media.ends_with("/json") || media.ends_with("+json")
+}
