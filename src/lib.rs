@@ -9,8 +9,8 @@
 //!  router                                   a stream, or something to forward?
 //!  ├─ forward ─ upstream ─ guard            everything that is no stream of ours goes to the app as it came; what
 //!  │                                        turns out to be a stream there is kept alive
-//!  └─ stream ─ connections ─ scope          a seat, whose it is, admission, the body
-//!       ├─ takeover ─ shard                the socket, out of hyper's hands into a slab of streams, one per core
+//!  └─ stream ─ connections ─ scope          a permit, whose it is, admission, the body
+//!       ├─ takeover ─ shard                 the socket, out of hyper's hands into a slab of streams, one per core
 //!       └─ subscription ─ hub ─ topic       one topic for all who watch the same thing
 //!            └─ source ─ poll | subscribe   one request, or one stream, at the app for all of them
 //! ```
@@ -35,9 +35,9 @@ pub mod router;
 
 pub mod forward;
 
-pub mod guard;
-
 pub mod upstream;
+
+pub mod guard;
 
 pub mod stream;
 

@@ -57,14 +57,12 @@ pub struct Server {
 }
 
 /// One client connection, as its requests see it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Connection {
-    peer: SocketAddr,
     state: Arc<ConnState>,
     slot: Arc<Slot>,
-    /// Owns what outlives a request: tunnels of upgraded connections.
-    tasks: TaskTracker,
-    shutdown: Shutdown,
+    /// What its requests are forwarded with; the client's address is there, too.
+    forward: ForwardContext,
 }
 
 // === impl Server ===
@@ -92,12 +90,13 @@ impl Server {
         let wire = Wire::new(socket);
         let state = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
         let slot = Arc::new(Slot::default());
-        let connection =
-            Connection { peer, state: Arc::clone(&state), slot: Arc::clone(&slot), tasks, shutdown: shutdown.clone() };
+        // Made once: what the requests of a connection share is not counted up and down for each of them.
+        let forward = ForwardContext { peer, wire: wire.state(), tasks, shutdown: shutdown.abort.clone() };
+        let connection = Arc::new(Connection { state: Arc::clone(&state), slot: Arc::clone(&slot), forward });
         let server = Arc::clone(&self);
         let service = service_fn(move |req| {
             // Boxed: hyper keeps room for a whole service future in every idle connection.
-            let answer = Box::pin(Arc::clone(&server).answer(req, connection.clone()));
+            let answer = Box::pin(Arc::clone(&server).answer(req, Arc::clone(&connection)));
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let mut builder = http1::Builder::new();
@@ -131,13 +130,13 @@ impl Server {
         }
     }
 
-    async fn answer(self: Arc<Self>, req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+    async fn answer(self: Arc<Self>, req: Request<Incoming>, connection: Arc<Connection>) -> Response<ResponseBody> {
         let response = self.respond(req, connection).await;
         self.metrics.http_request(response.status());
         response
     }
 
-    async fn respond(&self, mut req: Request<Incoming>, connection: Connection) -> Response<ResponseBody> {
+    async fn respond(&self, mut req: Request<Incoming>, connection: Arc<Connection>) -> Response<ResponseBody> {
         // Exactly once for every request of the connection: the wire's verdicts are taken in their order.
         if let Err(disagreement) = forward::admit(&req, &connection.state.wire) {
             return forward::refuse(disagreement);
@@ -149,7 +148,7 @@ impl Server {
                 match self.streams.open(wanted, req, client).await {
                     Opened::Answer(response) => response,
                     // What is left of its body would be taken for something else once the socket is ours.
-                    Opened::Live(live) if has_body => self.streams.body(live, connection.state),
+                    Opened::Live(live) if has_body => self.streams.body(live, Arc::clone(&connection.state)),
                     Opened::Live(live) => {
                         connection.slot.fill(Handover { live, version });
                         self.metrics.http_request(StatusCode::OK);
@@ -162,13 +161,7 @@ impl Server {
                     let client = self.client(&connection, &req);
                     (guard, guard.prepare(&mut req, client))
                 });
-                let context = ForwardContext {
-                    peer: connection.peer,
-                    wire: Arc::clone(&connection.state.wire),
-                    tasks: connection.tasks.clone(),
-                    shutdown: connection.shutdown.abort.clone(),
-                };
-                let response = self.forwarder.forward(req, &context).await;
+                let response = self.forwarder.forward(req, &connection.forward).await;
                 match guard {
                     Some((guard, asked)) => guard.wrap(response, asked),
                     None => response,
@@ -178,7 +171,7 @@ impl Server {
     }
 
     fn client(&self, connection: &Connection, req: &Request<Incoming>) -> Client {
-        let ip = client_ip(connection.peer.ip(), req.headers(), &self.trusted_proxies);
+        let ip = client_ip(connection.forward.peer.ip(), req.headers(), &self.trusted_proxies);
         Client { ip, conn: Arc::clone(&connection.state) }
     }
 }
