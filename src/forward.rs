@@ -26,7 +26,7 @@ pub use self::{
 use self::{body::Upload, upgrade::Upgrade};
 use crate::{
     metrics::{Metrics, Outcome, Purpose},
-    upstream::{Causes, RequestBody, SentUpload, Upstream, UpstreamError},
+    upstream::{AnswerBody, Causes, RequestBody, SentUpload, Upstream, UpstreamError},
     wire::WireState,
 };
 
@@ -143,14 +143,14 @@ impl Forwarder {
         let (parts, incoming) = request.into_parts();
         let mut outgoing = Request::new(RequestBody::new(incoming));
         *outgoing.method_mut() = parts.method;
-        *outgoing.uri_mut() = self.upstream.uri(asked.target.clone());
+        *outgoing.uri_mut() = asked.target.clone().into();
         *outgoing.headers_mut() = parts.headers;
         headers::to_app(outgoing.headers_mut(), context.peer, upgrade.map(|upgrade| &upgrade.protocol));
         if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
             // Said explicitly, because hyper sends no body with GET and HEAD unless it is.
             outgoing.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let upload = SentUpload::watch(&mut outgoing).map(|sent| Upload {
+        let upload = SentUpload::watch(outgoing.body()).map(|sent| Upload {
             sent,
             tasks: context.tasks.clone(),
             shutdown: context.shutdown.clone(),
@@ -193,7 +193,7 @@ impl Asked {
     /// The app's answer as the client gets it.
     fn answer(
         &self,
-        mut response: Response<Incoming>,
+        mut response: Response<AnswerBody>,
         upgrade: Option<Upgrade>,
         upload: Option<Upload>,
         context: &ForwardContext,
@@ -236,7 +236,7 @@ impl Asked {
         &self,
         status: StatusCode,
         headers: &mut HeaderMap,
-        incoming: Incoming,
+        incoming: AnswerBody,
         upload: Option<Upload>,
         context: &ForwardContext,
     ) -> ResponseBody {

@@ -12,7 +12,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::PathAndQuery};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -29,7 +28,7 @@ use crate::{
     scope::Identity,
     status::Detection,
     topic::Topic,
-    upstream::{Upstream, UpstreamError},
+    upstream::{AnswerBody, Upstream, UpstreamError},
 };
 use schedule::Schedule;
 
@@ -128,7 +127,7 @@ impl Asker {
         identity: &Identity,
         extra: &[(HeaderName, HeaderValue)],
         timeout: Duration,
-    ) -> Result<http::Response<Incoming>, UpstreamError> {
+    ) -> Result<http::Response<AnswerBody>, UpstreamError> {
         let mut headers = HeaderMap::new();
         identity.apply(&mut headers);
         for (name, value) in extra {
@@ -264,7 +263,7 @@ impl Trouble {
 }
 
 /// Reads the rest of a refusal, at most [`ANSWER_BYTES_MAX`] of it; longer bodies are left out, the decision stays.
-pub async fn read_refusal(answer: http::Response<Incoming>, timeout: Duration) -> Refusal {
+pub async fn read_refusal(answer: http::Response<AnswerBody>, timeout: Duration) -> Refusal {
     use http_body_util::{BodyExt, Limited};
     let (parts, body) = answer.into_parts();
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect();

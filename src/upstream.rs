@@ -1,23 +1,25 @@
 //! The app as an HTTP peer: kept-alive connections for polls, subscriptions and forwarded requests.
 
+mod answer;
 mod connection;
+mod pool;
 mod upload;
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, Request, Response, Uri,
+    HeaderMap, HeaderValue, Request, Response, Uri, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{self, Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 
-use self::connection::{ConnectionTag, Connector};
+pub use self::answer::AnswerBody;
 pub(crate) use self::upload::{RequestBody, SentUpload};
+use self::{
+    connection::{AppConnection, Unanswered},
+    pool::Pool,
+};
 use crate::metrics::Outcome;
 
 /// Loopback or the same pod: a connection takes microseconds, or something drops our packets.
@@ -26,9 +28,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Node closes a kept-alive connection after 5 s without a request (`server.keepAliveTimeout`). One second less, so
 /// that it is nearly always us who lets go, and no request meets a connection that is just being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Bound of hyper's buffers for one connection: an answer's head must fit, and a slow reader costs no more than this.
-const MAX_BUFFER: usize = 64 * 1024;
 
 /// Finds a peer that vanished without a word behind an idle or silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -39,11 +38,12 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The app. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    authority: Authority,
-    pooled: Client<Connector, RequestBody>,
-    /// Connects anew for every request. When the app restarts, all pooled connections die together, and a repeated
-    /// request that took another of them would fail again.
-    fresh: Client<Connector, RequestBody>,
+    /// Where to connect to.
+    address: Uri,
+    /// What a request calls the app that has no name for it.
+    host: HeaderValue,
+    http: HttpConnector,
+    pool: Arc<Pool>,
 }
 
 /// Why there is no answer of the app.
@@ -76,14 +76,13 @@ impl Upstream {
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEPALIVE));
         http.set_connect_timeout(Some(connect_timeout));
-        let connector = Connector::new(http);
-
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(idle_timeout).http1_max_buf_size(MAX_BUFFER);
-        let pooled = builder.build(connector.clone());
-        // No idle connection may be kept: that is hyper-util's way to say "no pool".
-        let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { authority, pooled, fresh }
+        let host = HeaderValue::try_from(authority.as_str()).expect("an authority is plain ASCII");
+        let mut address = http::uri::Parts::default();
+        address.scheme = Some(Scheme::HTTP);
+        address.authority = Some(authority);
+        address.path_and_query = Some(PathAndQuery::from_static("/"));
+        let address = Uri::from_parts(address).expect("a scheme, an authority and a path make an URI");
+        Self { address, host, http, pool: Pool::new(idle_timeout) }
     }
 
     /// One GET without a body. `headers` are sent as they are, with the app's own name as `Host` if there is none; the
@@ -92,50 +91,80 @@ impl Upstream {
     /// # Errors
     /// When there is no head of an answer. A kept-alive connection that turned out dead is not an error: the request
     /// is repeated once.
-    pub async fn get(&self, target: &PathAndQuery, headers: HeaderMap) -> Result<Response<Incoming>, UpstreamError> {
+    pub async fn get(&self, target: &PathAndQuery, headers: HeaderMap) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = Request::new(RequestBody::Empty);
-        *request.uri_mut() = self.uri(target.clone());
+        *request.uri_mut() = target.clone().into();
         *request.headers_mut() = headers;
         self.send(request).await
     }
 
-    /// The absolute form of `target`, which tells the client where to connect; on the wire it is the origin form again.
-    pub(crate) fn uri(&self, target: PathAndQuery) -> Uri {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(target);
-        Uri::from_parts(parts).expect("a scheme, an authority and a path make an URI")
-    }
-
-    /// Sends `request`, whose URI is from [`Upstream::uri`].
+    /// Sends `request`, whose URI is in origin form, with the app's own name as `Host` if there is none.
     ///
     /// A request may be sent twice only if that is the same as once (RFC 9110, section 9.2.2), if there is no body that
     /// would be gone, and if not a byte of an answer came on a connection that had answered before: then the app
-    /// closed an idle connection, and the request crossed that on its way.
-    pub(crate) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, UpstreamError> {
-        let (head, body) = request.into_parts();
-        let again = (head.method.is_idempotent() && body.is_end_stream()).then(|| head.clone());
-        let error = match self.pooled.request(Request::from_parts(head, body)).await {
-            Ok(response) => return Ok(answered(response)),
-            Err(error) => error,
-        };
-        match again {
-            Some(head) if ConnectionTag::of_error(&error).is_some_and(|tag| tag.died_idle()) => {
-                tracing::debug!(error = %Causes(&error), "repeating a request that met a dying connection");
-                Ok(answered(self.fresh.request(Request::from_parts(head, RequestBody::Empty)).await?))
+    /// closed an idle connection, and the request crossed that on its way. One that no connection has taken was not sent
+    /// at all, and may go whatever it is.
+    pub(crate) async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<AnswerBody>, UpstreamError> {
+        request.headers_mut().entry(header::HOST).or_insert_with(|| self.host.clone());
+        while let Some(connection) = self.pool.take() {
+            let again = (request.method().is_idempotent() && request.body().is_end_stream()).then(|| copy(&request));
+            match self.exchange(connection, request).await {
+                Ok(response) => return Ok(response),
+                Err(Unanswered::NotSent(unsent)) => request = *unsent,
+                Err(Unanswered::Broken { error, died_idle }) => {
+                    let Some(copy) = again.filter(|_| died_idle) else { return Err(error.into()) };
+                    tracing::debug!(error = %Causes(&error), "repeating a request that met a dying connection");
+                    // When the app restarts all idle connections die together: another one would be as dead.
+                    request = *copy;
+                    break;
+                }
             }
-            _ => Err(error.into()),
+        }
+        // Boxed: connecting is rare, and every request in flight would keep room for it.
+        Box::pin(self.send_on_new(request)).await
+    }
+
+    async fn send_on_new(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, UpstreamError> {
+        let connection = AppConnection::connect(self.http.clone(), self.address.clone());
+        let connection = connection.await.map_err(UpstreamError::connecting)?;
+        match self.exchange(connection, request).await {
+            Ok(response) => Ok(response),
+            Err(Unanswered::Broken { error, .. }) => Err(error.into()),
+            Err(Unanswered::NotSent(_)) => Err(UpstreamError::Broken("closed before the request was sent".into())),
+        }
+    }
+
+    fn exchange(
+        &self,
+        connection: Box<AppConnection>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Unanswered>> {
+        let upload = request.body().upload();
+        let pool = Arc::clone(&self.pool);
+        let answered = connection.send(request);
+        async move {
+            let (response, connection) = answered.await?;
+            let connection = match upload.is_some_and(|upload| upload.is_running()) {
+                true => {
+                    connection.detach();
+                    None
+                }
+                false => Some(connection),
+            };
+            Ok(response.map(|incoming| AnswerBody::new(incoming, connection, pool)))
         }
     }
 }
 
-/// Notes that the connection has served a request, and keeps our tag out of the answer.
-fn answered(mut response: Response<Incoming>) -> Response<Incoming> {
-    if let Some(tag) = ConnectionTag::take(response.extensions_mut()) {
-        tag.answered();
-    }
-    response
+/// A request without a body, once more.
+fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    // Informational answers go to whoever asked for them.
+    *copy.extensions_mut() = request.extensions().clone();
+    Box::new(copy)
 }
 
 // === impl UpstreamError ===
@@ -151,21 +180,33 @@ impl UpstreamError {
     }
 }
 
-impl From<legacy::Error> for UpstreamError {
-    fn from(error: legacy::Error) -> Self {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
-        let mut is_timeout = false;
-        while let Some(error) = cause {
-            is_timeout |= error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut);
-            cause = error.source();
-        }
-        match (error.is_connect(), is_timeout) {
-            (true, true) => Self::ConnectTimeout,
-            (true, false) => Self::Refused(Box::new(error)),
-            (false, true) => Self::Timeout,
-            (false, false) => Self::Broken(Box::new(error)),
+impl UpstreamError {
+    fn connecting(error: BoxError) -> Self {
+        match is_timeout(&*error) {
+            true => Self::ConnectTimeout,
+            false => Self::Refused(error),
         }
     }
+}
+
+impl From<hyper::Error> for UpstreamError {
+    fn from(error: hyper::Error) -> Self {
+        match is_timeout(&error) {
+            true => Self::Timeout,
+            false => Self::Broken(Box::new(error)),
+        }
+    }
+}
+
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// An error with its causes on one line, for the log.

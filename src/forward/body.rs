@@ -10,11 +10,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    upstream::{BoxError, Causes, SentUpload},
+    upstream::{AnswerBody, BoxError, Causes, SentUpload},
     wire::WireState,
 };
 
@@ -37,7 +36,7 @@ pub enum ResponseBody {
 /// its end cancels the request at the app.
 #[derive(Debug)]
 pub struct AppBody {
-    incoming: Incoming,
+    incoming: AnswerBody,
     wire: Arc<WireState>,
     /// The end of this body is the end of the connection, so that a cut needs a reset to be told from it.
     is_close_delimited: bool,
@@ -116,7 +115,7 @@ impl Body for ResponseBody {
 
 impl AppBody {
     pub(super) fn new(
-        incoming: Incoming,
+        incoming: AnswerBody,
         wire: Arc<WireState>,
         is_close_delimited: bool,
         upload: Option<Upload>,

@@ -15,7 +15,6 @@ use std::{
 
 use http::{HeaderName, HeaderValue, StatusCode, header, uri::PathAndQuery};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::{task::AbortHandle, time::Instant};
 use tracing::{debug, info, warn};
 
@@ -30,6 +29,7 @@ use crate::{
     scope::Lender,
     sse_decode::{Decoded, DecodedEvent, Decoder},
     topic::{End, StatusSeen, Topic},
+    upstream::AnswerBody,
 };
 
 /// One event of the app may hold so many bytes; a longer one is a fault of the app, and its stream is opened anew.
@@ -212,7 +212,7 @@ impl Listener {
     }
 
     /// Reads a stream to its end.
-    async fn read(&self, progress: &mut Progress, mut body: Incoming) -> Next {
+    async fn read(&self, progress: &mut Progress, mut body: AnswerBody) -> Next {
         let mut decoder = Decoder::new(EVENT_BYTES_MAX);
         let mut decoded = Vec::new();
         progress.is_named = false;
@@ -278,7 +278,7 @@ impl Listener {
     }
 
     /// 204: the app wants no more of this.
-    async fn over(&self, progress: &Progress, answer: http::Response<Incoming>) -> Next {
+    async fn over(&self, progress: &Progress, answer: http::Response<AnswerBody>) -> Next {
         if progress.seen {
             self.topic.end(End { frame: None, reason: CloseReason::Done, finished: true });
         } else {
@@ -293,7 +293,7 @@ impl Listener {
         progress: &Progress,
         lender: &Lender,
         decision: Decision,
-        answer: http::Response<Incoming>,
+        answer: http::Response<AnswerBody>,
     ) -> Next {
         let missing = decision == Decision::Missing;
         let reason = if missing { CloseReason::Done } else { CloseReason::Denied };
@@ -349,7 +349,7 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-fn is_event_stream(answer: &http::Response<Incoming>) -> bool {
+fn is_event_stream(answer: &http::Response<AnswerBody>) -> bool {
     let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     media.trim().eq_ignore_ascii_case("text/event-stream")

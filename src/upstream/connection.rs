@@ -1,6 +1,13 @@
-//! A connection to the app that knows whether it has answered before.
+//! A connection to the app, driven by whoever waits for what comes on it.
+//!
+//! hyper's client connections usually get a task of their own, which a request reaches through one channel and its answer
+//! leaves through another. In a proxy both ends are one task's: the client's connection waits for the app's. So the app's
+//! connection is polled where its answer is awaited, which saves the channels' wake-ups, and a request that is dropped
+//! takes the connection along: the app sees at once that nobody waits any more.
 
 use std::{
+    fmt,
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -10,40 +17,56 @@ use std::{
             Ordering::{Acquire, Release},
         },
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures_util::{future::BoxFuture, task::AtomicWaker};
-use http::{Extensions, Uri};
-use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{Connected, Connection, HttpConnector},
+use http::{Request, Response, Uri};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
     },
-    rt::TokioIo,
 };
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tower_service::Service;
 
-use super::BoxError;
+use super::{BoxError, RequestBody};
 
-/// Connects by TCP and tags the connection.
-#[derive(Clone, Debug)]
-pub(super) struct Connector {
-    http: HttpConnector,
+/// Bound of hyper's buffers for one connection: an answer's head must fit, and a slow reader costs no more than this.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// hyper's connection, which can switch protocols; hyper does not name that type.
+type Driver = BoxFuture<'static, hyper::Result<()>>;
+
+/// One connection to the app, between two requests or in one.
+pub(super) struct AppConnection {
+    sender: SendRequest<RequestBody>,
+    /// `None` when the connection has ended.
+    driver: Option<Driver>,
+    tag: ConnectionTag,
 }
 
-/// One connection to the app.
+/// Why a request got no answer.
 #[derive(Debug)]
-pub(super) struct AppStream {
-    stream: TcpStream,
-    tag: Arc<State>,
+pub(super) enum Unanswered {
+    /// The connection had ended before it took the request, which may be sent on another one as it is.
+    NotSent(Box<Request<RequestBody>>),
+    /// It broke. `died_idle` as [`ConnectionTag::died_idle`] has it.
+    Broken {
+        /// What hyper says about it.
+        error: hyper::Error,
+        /// Not a byte came in answer, on a connection that had answered before.
+        died_idle: bool,
+    },
 }
 
-/// What can be asked about a connection from outside, through hyper-util's extras.
+/// What can be known and done about a connection from outside.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionTag(Arc<State>);
 
@@ -54,62 +77,116 @@ struct State {
     /// Nothing was read since something was written. Set and cleared by the stream.
     is_silent: AtomicBool,
     is_aborted: AtomicBool,
-    /// hyper's task for this connection.
+    /// The task that drives the connection.
     task: AtomicWaker,
 }
 
-// === impl Connector ===
+/// The socket.
+#[derive(Debug)]
+pub(super) struct AppStream {
+    stream: TcpStream,
+    tag: Arc<State>,
+}
 
-impl Connector {
-    pub(super) fn new(http: HttpConnector) -> Self {
-        Self { http }
+// === impl AppConnection ===
+
+impl fmt::Debug for AppConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sender: _, driver, tag } = self;
+        f.debug_struct("AppConnection").field("is_open", &driver.is_some()).field("tag", tag).finish_non_exhaustive()
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<AppStream>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.http.poll_ready(cx).map_err(Into::into)
+impl AppConnection {
+    /// Connects to `authority`.
+    ///
+    /// # Errors
+    /// When the name does not resolve, or nobody takes the connection in time.
+    pub(super) async fn connect(mut http: HttpConnector, authority: Uri) -> Result<Box<Self>, BoxError> {
+        poll_fn(|cx| http.poll_ready(cx)).await?;
+        let stream = http.call(authority).await?.into_inner();
+        let tag = Arc::<State>::default();
+        let io = TokioIo::new(AppStream { stream, tag: Arc::clone(&tag) });
+        let (sender, driver) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await?;
+        let driver: Driver = Box::pin(driver.with_upgrades());
+        Ok(Box::new(Self { sender, driver: Some(driver), tag: ConnectionTag(tag) }))
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.http.call(uri);
-        Box::pin(async move {
-            let stream = connecting.await?.into_inner();
-            Ok(TokioIo::new(AppStream { stream, tag: Arc::default() }))
-        })
+    /// Whether it can take a request, as far as anybody here can know: an app that has closed it has been noticed.
+    pub(super) fn is_open(&mut self) -> bool {
+        // Nobody is to be woken: who takes it will poll it, and until then it belongs to no task.
+        let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Sends `request` and waits for the head of the answer. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// When there is none; then the connection is closed.
+    pub(super) fn send(
+        mut self: Box<Self>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<(Response<Incoming>, Box<Self>), Unanswered>> {
+        if let Some(upload) = request.body().upload() {
+            upload.goes_to(self.tag.clone());
+        }
+        // hyper's future has room for the request, in case it must be given back; boxed, so that the futures around this
+        // one are not all that long.
+        let mut answer = Box::pin(self.sender.try_send_request(request));
+        async move {
+            let answered = poll_fn(|cx| {
+                // An end of the connection is told to the answer, too.
+                let _ = self.poll_driver(cx);
+                answer.as_mut().poll(cx)
+            })
+            .await;
+            match answered {
+                Ok(response) => {
+                    self.tag.0.has_answered.store(true, Release);
+                    Ok((response, self))
+                }
+                Err(error) => Err(self.tag.unanswered(error)),
+            }
+        }
+    }
+
+    /// Reads and writes what there is; ready when the connection has ended.
+    pub(super) fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(driver) = &mut self.driver {
+            if let Err(error) = ready!(driver.as_mut().poll(cx)) {
+                tracing::debug!(%error, "a connection to the app ended");
+            }
+            self.driver = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Has a task of its own drive the connection to its end. For an upload that is still on its way when the answer has
+    /// come: it must go on, whether the client takes the answer or not. The connection serves no other request; the task
+    /// ends with the upload and the answer, or when the [`ConnectionTag`] aborts it.
+    pub(super) fn detach(self) {
+        // Without the sender hyper closes the connection as soon as this exchange is complete.
+        let Self { sender: _, driver, tag: _ } = self;
+        if let Some(driver) = driver {
+            tokio::spawn(async move {
+                if let Err(error) = driver.await {
+                    tracing::debug!(%error, "a connection to the app ended");
+                }
+            });
+        }
     }
 }
 
 // === impl ConnectionTag ===
 
 impl ConnectionTag {
-    /// The connection on which `error` arose; `None` when there was none yet.
-    pub(super) fn of_error(error: &legacy::Error) -> Option<Self> {
-        error.connect_info().and_then(Self::of)
-    }
-
-    pub(super) fn of(connected: &Connected) -> Option<Self> {
-        let mut extensions = Extensions::new();
-        connected.get_extras(&mut extensions);
-        extensions.remove()
-    }
-
-    /// The connection on which an answer came.
-    pub(super) fn take(extensions: &mut Extensions) -> Option<Self> {
-        extensions.remove()
-    }
-
-    pub(super) fn answered(&self) {
-        self.0.has_answered.store(true, Release);
-    }
-
-    /// True when the connection had answered before, and said nothing to the request on which it failed.
-    pub(super) fn died_idle(&self) -> bool {
-        self.0.has_answered.load(Acquire) && self.0.is_silent.load(Acquire)
+    fn unanswered(&self, mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
+        if let Some(request) = error.take_message() {
+            return Unanswered::NotSent(Box::new(request));
+        }
+        // A connection that had answered before, and said nothing to the request on which it failed.
+        let died_idle = self.0.has_answered.load(Acquire) && self.0.is_silent.load(Acquire);
+        Unanswered::Broken { error: error.into_error(), died_idle }
     }
 
     /// Ends the connection in whatever it does. hyper alone would first try to send what it has buffered, for ever
@@ -136,12 +213,6 @@ impl AppStream {
         // Even a write that fails makes it silent: whatever is read afterwards would be the answer.
         self.tag.is_silent.store(true, Release);
         Ok(())
-    }
-}
-
-impl Connection for AppStream {
-    fn connected(&self) -> Connected {
-        Connected::new().extra(ConnectionTag(Arc::clone(&self.tag)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicU8, AtomicU32,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -14,12 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 
-use super::{BoxError, ConnectionTag};
+use super::{BoxError, connection::ConnectionTag};
 
 /// After the app's answer is complete, an upload that moves nothing for this long is given up. Long enough for an app
 /// that answers first and reads later, as Node's own dumping of unread bodies does.
@@ -39,12 +37,14 @@ pub(crate) enum RequestBody {
     },
 }
 
-/// How far an upload is. Written by the body in the app connection's task, but for the abort, which is the drop of
-/// [`SentUpload`].
+/// How far an upload is. Written by the body, in whichever task drives the app's connection, but for the abort, which is
+/// the drop of [`SentUpload`].
 #[derive(Debug, Default)]
 pub(crate) struct Upload {
     phase: AtomicU8,
     frames: AtomicU32,
+    /// The connection it goes to, from when there is one.
+    connection: OnceLock<ConnectionTag>,
 }
 
 // The phases: RUNNING goes to exactly one of the others, which is final.
@@ -55,13 +55,9 @@ const DONE: u8 = 1;
 const CUT: u8 = 2;
 const ABORTED: u8 = 3;
 
-/// An upload together with the connection it goes to, held by whoever holds the answer: dropping it ends an upload
-/// that still runs.
+/// An upload, held by whoever holds the answer: dropping it ends an upload that still runs.
 #[derive(Debug)]
-pub(crate) struct SentUpload {
-    upload: Arc<Upload>,
-    connection: CaptureConnection,
-}
+pub(crate) struct SentUpload(Arc<Upload>);
 
 // === impl RequestBody ===
 
@@ -71,6 +67,14 @@ impl RequestBody {
         match incoming.is_end_stream() {
             true => Self::Empty,
             false => Self::Client { incoming, upload: Arc::default() },
+        }
+    }
+
+    /// Where its progress can be followed, if there is a body.
+    pub(super) fn upload(&self) -> Option<Arc<Upload>> {
+        match self {
+            Self::Empty => None,
+            Self::Client { upload, .. } => Some(Arc::clone(upload)),
         }
     }
 }
@@ -121,38 +125,43 @@ impl Upload {
         self.phase.compare_exchange(RUNNING, phase, AcqRel, Acquire).is_ok()
     }
 
-    fn is_running(&self) -> bool {
+    /// True until the app's connection is done with it.
+    pub(super) fn is_running(&self) -> bool {
         self.phase.load(Acquire) == RUNNING
+    }
+
+    /// It is about to be sent on this connection.
+    pub(super) fn goes_to(&self, connection: ConnectionTag) {
+        // A body is sent once: a request that no connection has taken yet has not begun its own.
+        let _ = self.connection.set(connection);
     }
 }
 
 // === impl SentUpload ===
 
 impl SentUpload {
-    /// Watches the body of `request`, which is about to be sent; `None` if it has none.
-    pub(crate) fn watch(request: &mut Request<RequestBody>) -> Option<Self> {
-        let RequestBody::Client { upload, .. } = request.body() else { return None };
-        let upload = Arc::clone(upload);
-        Some(Self { upload, connection: capture_connection(request) })
+    /// Watches `body`, which is about to be sent; `None` if it is none.
+    pub(crate) fn watch(body: &RequestBody) -> Option<Self> {
+        body.upload().map(Self)
     }
 
     /// True when the client went away in the middle of it.
     pub(crate) fn was_cut(&self) -> bool {
-        self.upload.phase.load(Acquire) == CUT
+        self.0.phase.load(Acquire) == CUT
     }
 
     /// True until the app's connection is done with it.
     pub(crate) fn is_running(&self) -> bool {
-        self.upload.is_running()
+        self.0.is_running()
     }
 
     /// Ends with the upload, or ends it when it moves nothing for 30 s. To be awaited after the answer is complete:
     /// from then on neither the client nor hyper (its issue 4176) sees to it that an upload the app does not read ends.
     pub(crate) async fn finish(self) {
         while self.is_running() {
-            let frames = self.upload.frames.load(Relaxed);
+            let frames = self.0.frames.load(Relaxed);
             tokio::time::sleep(STALL).await;
-            if self.upload.frames.load(Relaxed) == frames {
+            if self.0.frames.load(Relaxed) == frames {
                 return;
             }
         }
@@ -163,10 +172,10 @@ impl Drop for SentUpload {
     /// Whoever held it has no use for the answer any more. As long as the upload runs the connection serves no other
     /// request, so it may be ended.
     fn drop(&mut self) {
-        if self.upload.end(ABORTED)
-            && let Some(tag) = self.connection.connection_metadata().as_ref().and_then(ConnectionTag::of)
+        if self.0.end(ABORTED)
+            && let Some(connection) = self.0.connection.get()
         {
-            tag.abort();
+            connection.abort();
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use rand::Rng;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -19,6 +18,7 @@ use crate::{
     source::{ANSWER_BYTES_MAX, Decision, Trouble, read_refusal, retry_after},
     status::{Detection, Verdict},
     topic::{End, StatusSeen},
+    upstream::AnswerBody,
 };
 
 /// An answer that was read whole.
@@ -33,7 +33,7 @@ pub(super) struct Answer {
 /// How one request ended.
 pub(super) enum Asked {
     Answer(Answer),
-    Refused(Decision, http::Response<Incoming>),
+    Refused(Decision, http::Response<AnswerBody>),
     TooLarge,
     Trouble(Trouble),
 }
@@ -182,7 +182,12 @@ impl Poller {
     }
 
     /// The app decided against this request.
-    pub(super) async fn refused(&self, lender: &Lender, decision: Decision, answer: http::Response<Incoming>) -> Next {
+    pub(super) async fn refused(
+        &self,
+        lender: &Lender,
+        decision: Decision,
+        answer: http::Response<AnswerBody>,
+    ) -> Next {
         let status = answer.status();
         let was_seen = self.lock().body_hash.is_some();
         match decision {
