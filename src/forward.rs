@@ -23,7 +23,7 @@ pub use self::{
     admit::{admit, refuse},
     body::{AppBody, ResponseBody},
 };
-use self::{body::Upload, upgrade::Upgrade};
+use self::{body::Upload, headers::Present, upgrade::Upgrade};
 use crate::{
     metrics::{Metrics, Outcome, Purpose},
     upstream::{AnswerBody, Causes, RequestBody, SentUpload, Upstream, UpstreamError},
@@ -40,8 +40,10 @@ pub struct Forwarder {
 /// What a request is forwarded with: the connection it came on, and who owns what outlives it.
 #[derive(Clone, Debug)]
 pub struct ForwardContext {
-    /// Whom the connection is from; goes into `X-Forwarded-For` where there is none.
+    /// Whom the connection is from.
     pub peer: SocketAddr,
+    /// The same for `X-Forwarded-For` where there is none: written out once for all requests of the connection.
+    forwarded_for: HeaderValue,
     /// The observer of the connection.
     pub wire: Arc<WireState>,
     /// Owns the tunnels of upgraded connections, and uploads whose answer was complete before them.
@@ -75,6 +77,15 @@ enum Unfit {
     UnaskedUpgrade,
     #[error("the app used a transfer coding nobody asked for")]
     TransferCoding,
+}
+
+// === impl ForwardContext ===
+
+impl ForwardContext {
+    /// Of a connection from `peer`, observed by `wire`; its tasks are owned by `tasks` and ended by `shutdown`.
+    pub fn new(peer: SocketAddr, wire: Arc<WireState>, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
+        Self { peer, forwarded_for: headers::address(peer), wire, tasks, shutdown }
+    }
 }
 
 // === impl Forwarder ===
@@ -145,7 +156,7 @@ impl Forwarder {
         *outgoing.method_mut() = parts.method;
         *outgoing.uri_mut() = asked.target.clone().into();
         *outgoing.headers_mut() = parts.headers;
-        headers::to_app(outgoing.headers_mut(), context.peer, upgrade.map(|upgrade| &upgrade.protocol));
+        headers::to_app(outgoing.headers_mut(), &context.forwarded_for, upgrade.map(|upgrade| &upgrade.protocol));
         if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
             // Said explicitly, because hyper sends no body with GET and HEAD unless it is.
             outgoing.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -198,11 +209,15 @@ impl Asked {
         upload: Option<Upload>,
         context: &ForwardContext,
     ) -> Result<Response<ResponseBody>, Unfit> {
-        let protocol = response.headers().get(header::UPGRADE).cloned();
-        if has_foreign_coding(response.headers()) {
+        let present = Present::of(response.headers());
+        let mut protocol = None;
+        if present.has(&header::UPGRADE) {
+            protocol = response.headers().get(header::UPGRADE).cloned();
+        }
+        let is_chunked = present.has(&header::TRANSFER_ENCODING);
+        if is_chunked && has_foreign_coding(response.headers()) {
             return Err(Unfit::TransferCoding);
         }
-        let is_chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
         headers::remove_hop_by_hop(response.headers_mut());
         if is_chunked {
             response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -244,12 +259,12 @@ impl Asked {
             return announced(headers);
         }
         // One spelling of what hyper has understood: it tolerates repeated equal lengths, clients need not.
-        headers.remove(header::CONTENT_LENGTH);
         let length = incoming.size_hint().exact();
-        if let Some(length) = length
-            && !matches!(status, StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS)
-        {
-            headers.insert(header::CONTENT_LENGTH, length.into());
+        match length {
+            Some(length) if !matches!(status, StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS) => {
+                headers.insert(header::CONTENT_LENGTH, length.into());
+            }
+            _ => drop(headers.remove(header::CONTENT_LENGTH)),
         }
         let is_close_delimited = length.is_none() && self.version == Version::HTTP_10;
         let body = AppBody::new(incoming, Arc::clone(&context.wire), is_close_delimited, upload);

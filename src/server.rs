@@ -91,7 +91,7 @@ impl Server {
         let state = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
         let slot = Arc::new(Slot::default());
         // Made once: what the requests of a connection share is not counted up and down for each of them.
-        let forward = ForwardContext { peer, wire: wire.state(), tasks, shutdown: shutdown.abort.clone() };
+        let forward = ForwardContext::new(peer, wire.state(), tasks, shutdown.abort.clone());
         let connection = Arc::new(Connection { state: Arc::clone(&state), slot: Arc::clone(&slot), forward });
         let server = Arc::clone(&self);
         let service = service_fn(move |req| {

@@ -32,12 +32,24 @@ fn check_host(version: Version, headers: &HeaderMap, target: &Uri) -> Result<(),
         (Some(_), Some(_)) => return Err(Disagreement::TwoHosts),
         (None, _) if version == Version::HTTP_10 => return Ok(()),
         (None, _) => return Err(Disagreement::NoHost),
+        // Nearly every request: nothing to compare with, and nothing that could be read in two ways.
+        (Some(host), None) if target.authority().is_none() && is_simple(host.as_bytes()) => return Ok(()),
         (Some(host), None) => authority(host.as_bytes()).ok_or(Disagreement::Host)?,
     };
     match target.authority() {
         Some(named) if !is_same(named, &host) => Err(Disagreement::Host),
         _ => Ok(()),
     }
+}
+
+/// A name or an IPv4 address with or without a port, in plain letters: what [`authority`] would take for certain.
+fn is_simple(host: &[u8]) -> bool {
+    let end = host.iter().position(|byte| *byte == b':').unwrap_or(host.len());
+    let (name, port) = host.split_at(end);
+    !name.is_empty()
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        && port.len() <= ":65535".len()
+        && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 /// A host with or without a port. `Authority` alone would let user names and lists pass.
@@ -95,6 +107,17 @@ mod tests {
         assert_eq!(host(Version::HTTP_10, &[], "/"), Ok(()));
         for version in [Version::HTTP_10, Version::HTTP_11] {
             assert_eq!(host(version, &["a", "a"], "/"), Err(Disagreement::TwoHosts));
+        }
+    }
+
+    #[test]
+    fn what_is_taken_at_a_glance_is_what_a_closer_look_takes() {
+        let hosts = ["a.example", "A:8080", "127.0.0.1:80", "localhost:", "a-b.c:65535", "x:00080"];
+        for host in hosts {
+            assert!(is_simple(host.as_bytes()) && authority(host.as_bytes()).is_some(), "{host}");
+        }
+        for odd in ["", ":80", "a:b", "a:1:2", "[::1]", "a_b", "a b", "a,b", "u@a", "a:123456", "\u{e9}"] {
+            assert!(!is_simple(odd.as_bytes()), "{odd:?}");
         }
     }
 

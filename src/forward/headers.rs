@@ -10,13 +10,13 @@ use http::{
     },
 };
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Meant for the next neighbour whether `Connection` names them or not. `Trailer` stays: it announces what follows the
 /// body, and hyper sends only trailers that were announced.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
@@ -27,16 +27,32 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Makes the client's headers those of the request to the app.
+/// What else is looked for in every request.
+static REQUEST_ONLY: [HeaderName; 4] = [
+    EXPECT,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
+
+/// Which of the headers above a message has. Found in one walk: to ask for each by name costs a hash of the name, and
+/// most messages have next to none of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present(u16);
+
+/// Makes the client's headers those of the request to the app. `peer` is the client's address.
 ///
 /// A `X-Forwarded-*` that is there stays as it is: the proxy before us has set it, and apps count its hops from the
 /// right (SvelteKit's `XFF_DEPTH`) or compare it with `Origin` (Next's server actions).
-pub(super) fn to_app(headers: &mut HeaderMap, peer: SocketAddr, upgrade: Option<&HeaderValue>) {
-    let takes_trailers = headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
-    remove_hop_by_hop(headers);
+pub(super) fn to_app(headers: &mut HeaderMap, peer: &HeaderValue, upgrade: Option<&HeaderValue>) {
+    let present = Present::of(headers);
+    let takes_trailers = present.has(&TE) && headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
+    let present = remove_present(headers, present);
     // hyper answers 100 to the client as soon as the connection to the app asks for the body. Any other expectation is
     // the app's to refuse.
-    if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    if present.has(&EXPECT)
+        && headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
         headers.remove(EXPECT);
     }
     if takes_trailers {
@@ -45,32 +61,70 @@ pub(super) fn to_app(headers: &mut HeaderMap, peer: SocketAddr, upgrade: Option<
     if let Some(protocol) = upgrade {
         keep_upgrade(headers, protocol.clone());
     }
-    if !headers.contains_key(X_FORWARDED_FOR) {
-        let address = peer.ip().to_canonical().to_string();
-        headers.insert(X_FORWARDED_FOR, HeaderValue::try_from(address).expect("an address is plain ASCII"));
+    if !present.has(&X_FORWARDED_FOR) {
+        headers.insert(&X_FORWARDED_FOR, peer.clone());
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if !present.has(&X_FORWARDED_PROTO) {
+        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
-    if !headers.contains_key(X_FORWARDED_HOST)
+    if !present.has(&X_FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
     {
-        headers.insert(X_FORWARDED_HOST, host);
+        headers.insert(&X_FORWARDED_HOST, host);
     }
+}
+
+/// An address as the value of a header.
+pub(super) fn address(peer: SocketAddr) -> HeaderValue {
+    HeaderValue::try_from(peer.ip().to_canonical().to_string()).expect("an address is plain ASCII")
 }
 
 /// Removes what the app said to us alone.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        // These say where the message goes and where it ends; to take them away would make it another one.
-        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    remove_present(headers, Present::of(headers));
+}
+
+/// Removes what is for neighbours only, and tells what of the rest is left.
+fn remove_present(headers: &mut HeaderMap, present: Present) -> Present {
+    let mut left = present;
+    if present.has(&CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            // These say where the message goes and where it ends; to take them away would make it another one.
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .collect();
+        for name in &named {
+            headers.remove(name);
+        }
+        left = Present::of(headers);
+    }
+    for name in HOP_BY_HOP.iter().filter(|name| left.has(name)) {
         headers.remove(name);
+    }
+    left
+}
+
+// === impl Present ===
+
+impl Present {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().map(Self::bit).fold(0, |bits, bit| bits | bit))
+    }
+
+    /// Whether there is a header of this name, which is one of those looked for.
+    pub(super) fn has(self, name: &HeaderName) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    /// One bit for each name that is looked for, none for the others.
+    fn bit(name: &HeaderName) -> u16 {
+        if let Some(index) = HOP_BY_HOP.iter().position(|known| known == name) {
+            return 1 << index;
+        }
+        REQUEST_ONLY.iter().position(|known| known == name).map_or(0, |index| 1 << (HOP_BY_HOP.len() + index))
     }
 }
 
@@ -136,7 +190,7 @@ mod tests {
     #[test]
     fn forwarded_headers_are_added_where_absent_and_left_alone_where_present() {
         let mut map = headers(&[("host", "app.example")]);
-        to_app(&mut map, "[::ffff:192.0.2.7]:1234".parse().unwrap(), None);
+        to_app(&mut map, &address("[::ffff:192.0.2.7]:1234".parse().unwrap()), None);
         assert_eq!(map["x-forwarded-for"], "192.0.2.7");
         assert_eq!(map["x-forwarded-proto"], "http");
         assert_eq!(map["x-forwarded-host"], "app.example");
@@ -149,15 +203,25 @@ mod tests {
             ("x-forwarded-host", "public"),
         ]);
         let mut map = before.clone();
-        to_app(&mut map, "[2001:db8::1]:1234".parse().unwrap(), None);
+        to_app(&mut map, &address("[2001:db8::1]:1234".parse().unwrap()), None);
         assert_eq!(map, before);
+    }
+
+    /// What the client names in `Connection` is gone before it is asked whether it is there.
+    #[test]
+    fn a_forwarded_header_that_is_named_in_connection_is_replaced() {
+        let mut map =
+            headers(&[("connection", "x-forwarded-for, expect"), ("x-forwarded-for", "6.6.6.6"), ("expect", "x")]);
+        to_app(&mut map, &HeaderValue::from_static("192.0.2.7"), None);
+        assert_eq!(map["x-forwarded-for"], "192.0.2.7");
+        assert!(!map.contains_key(EXPECT) && !map.contains_key(CONNECTION));
     }
 
     #[test]
     fn only_the_expectation_that_we_meet_is_kept_from_the_app() {
         for (value, expected) in [("100-Continue", None), ("miracles", Some("miracles"))] {
             let mut map = headers(&[("expect", value)]);
-            to_app(&mut map, "127.0.0.1:1".parse().unwrap(), None);
+            to_app(&mut map, &HeaderValue::from_static("127.0.0.1"), None);
             assert_eq!(map.get(EXPECT).map(|value| value.to_str().unwrap()), expected);
         }
     }
@@ -165,7 +229,7 @@ mod tests {
     #[test]
     fn trailers_and_the_upgrade_survive() {
         let mut map = headers(&[("te", "gzip, Trailers;q=1"), ("connection", "TE, upgrade"), ("upgrade", "websocket")]);
-        to_app(&mut map, "127.0.0.1:1".parse().unwrap(), Some(&HeaderValue::from_static("websocket")));
+        to_app(&mut map, &HeaderValue::from_static("127.0.0.1"), Some(&HeaderValue::from_static("websocket")));
         assert_eq!(map["te"], "trailers");
         assert_eq!(map["connection"], "upgrade");
         assert_eq!(map["upgrade"], "websocket");

@@ -80,7 +80,7 @@ async fn serve(listener: TcpListener, forwarder: Forwarder, tasks: TaskTracker, 
     while let Ok((stream, peer)) = listener.accept().await {
         stream.set_nodelay(true).unwrap();
         let wire = Wire::new(stream);
-        let context = ForwardContext { peer, wire: wire.state(), tasks: tasks.clone(), shutdown: shutdown.clone() };
+        let context = ForwardContext::new(peer, wire.state(), tasks.clone(), shutdown.clone());
         tokio::spawn(serve_connection(wire, forwarder.clone(), context));
     }
 }

@@ -30,10 +30,10 @@ impl Upgrade {
     /// would reach the app that nobody here has looked at.
     pub(super) fn requested<B>(request: &mut Request<B>) -> Option<Self> {
         let map = request.headers();
-        let is_named = map.get_all(header::CONNECTION).iter().any(|value| headers::has_token(value, "upgrade"));
         let mut protocols = map.get_all(header::UPGRADE).iter();
-        let (Some(protocol), None, true) = (protocols.next().cloned(), protocols.next(), is_named) else { return None };
-        if request.version() != Version::HTTP_11 || headers::has_token(&protocol, "h2c") {
+        let (Some(protocol), None) = (protocols.next().cloned(), protocols.next()) else { return None };
+        let is_named = map.get_all(header::CONNECTION).iter().any(|value| headers::has_token(value, "upgrade"));
+        if !is_named || request.version() != Version::HTTP_11 || headers::has_token(&protocol, "h2c") {
             return None;
         }
         Some(Self { protocol, client: hyper::upgrade::on(request) })

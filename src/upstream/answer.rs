@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -43,14 +43,21 @@ impl Body for AnswerBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
-        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        let mut polled = match &mut this.connection {
+            // The connection alone brings frames: to be woken for them, too, would be one poll too many.
+            Some(_) => Pin::new(&mut this.incoming).poll_frame(&mut Context::from_waker(Waker::noop())),
+            None => Pin::new(&mut this.incoming).poll_frame(cx),
+        };
         if polled.is_pending()
             && let Some(connection) = &mut this.connection
         {
-            if connection.poll_driver(cx).is_ready() {
-                this.connection = None;
-            }
-            polled = Pin::new(&mut this.incoming).poll_frame(cx);
+            polled = match connection.poll_driver(cx) {
+                Poll::Pending => Pin::new(&mut this.incoming).poll_frame(&mut Context::from_waker(Waker::noop())),
+                Poll::Ready(()) => {
+                    this.connection = None;
+                    Pin::new(&mut this.incoming).poll_frame(cx)
+                }
+            };
         }
         if let Poll::Ready(None) = polled {
             this.end();

@@ -33,6 +33,7 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::unconstrained,
 };
 use tower_service::Service;
 
@@ -112,10 +113,12 @@ impl AppConnection {
         Ok(Box::new(Self { sender, driver: Some(driver), tag: ConnectionTag(tag) }))
     }
 
-    /// Whether it can take a request, as far as anybody here can know: an app that has closed it has been noticed.
-    pub(super) fn is_open(&mut self) -> bool {
-        // Nobody is to be woken: who takes it will poll it, and until then it belongs to no task.
-        let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
+    /// Whether it can take a request. That the app has closed it meanwhile shows when it gets one.
+    pub(super) fn is_ready(&mut self) -> bool {
+        if !self.sender.is_ready() {
+            // What ends an exchange may have been read, but not yet been looked at. Nobody is to be woken.
+            let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
+        }
         self.driver.is_some() && self.sender.is_ready()
     }
 
@@ -132,12 +135,15 @@ impl AppConnection {
         }
         // hyper's future has room for the request, in case it must be given back; boxed, so that the futures around this
         // one are not all that long.
-        let mut answer = Box::pin(self.sender.try_send_request(request));
+        let mut answer = Box::pin(unconstrained(self.sender.try_send_request(request)));
         async move {
             let answered = poll_fn(|cx| {
                 // An end of the connection is told to the answer, too.
                 let _ = self.poll_driver(cx);
-                answer.as_mut().poll(cx)
+                // The driver alone brings the answer, so it has just come or will come in a later poll of the driver: to
+                // be woken for it would be one poll too many. Unconstrained, since a budget that is used up is told by
+                // a wake-up, too.
+                answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
             })
             .await;
             match answered {

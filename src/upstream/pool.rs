@@ -35,20 +35,16 @@ impl Pool {
         Arc::new(Self { idle_timeout, idle: Mutex::default() })
     }
 
-    /// A connection that can take a request, if there is one.
+    /// A connection that was ready for a request when it was put here, if there is one.
     pub(super) fn take(&self) -> Option<Box<AppConnection>> {
-        loop {
-            let (since, mut connection) = self.lock().connections.pop()?;
-            // The sweeper may be late.
-            if since.elapsed() < self.idle_timeout && connection.is_open() {
-                return Some(connection);
-            }
-        }
+        let (since, connection) = self.lock().connections.pop()?;
+        // If the sweeper is late: all others are older still.
+        (since.elapsed() < self.idle_timeout).then_some(connection)
     }
 
     /// Keeps a connection for the next request, if it can take one.
     pub(super) fn put(self: &Arc<Self>, mut connection: Box<AppConnection>) {
-        if !connection.is_open() {
+        if !connection.is_ready() {
             return;
         }
         let mut idle = self.lock();

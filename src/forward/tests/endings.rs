@@ -144,8 +144,7 @@ async fn what_the_app_sent_before_it_cut_its_answer_reaches_a_slow_client() {
     let state = wire.state();
     let metrics = Arc::new(Metrics::register(&Registry::new(), &[]).unwrap());
     let forwarder = Forwarder::new(upstream(address), Arc::clone(&metrics));
-    let context =
-        ForwardContext { peer, wire: wire.state(), tasks: TaskTracker::new(), shutdown: CancellationToken::new() };
+    let context = ForwardContext::new(peer, wire.state(), TaskTracker::new(), CancellationToken::new());
     tokio::spawn(serve_connection(wire, forwarder, context));
 
     let (mut stream, _) = within(app.accept()).await.unwrap();
