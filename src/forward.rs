@@ -211,10 +211,10 @@ impl Asked {
     ) -> Result<Response<ResponseBody>, Unfit> {
         let present = Present::of(response.headers());
         let mut protocol = None;
-        if present.has(&header::UPGRADE) {
+        if present.has(Present::UPGRADE) {
             protocol = response.headers().get(header::UPGRADE).cloned();
         }
-        let is_chunked = present.has(&header::TRANSFER_ENCODING);
+        let is_chunked = present.has(Present::TRANSFER_ENCODING);
         if is_chunked && has_foreign_coding(response.headers()) {
             return Err(Unfit::TransferCoding);
         }

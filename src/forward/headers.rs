@@ -27,15 +27,7 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// What else is looked for in every request.
-static REQUEST_ONLY: [HeaderName; 4] = [
-    EXPECT,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-];
-
-/// Which of the headers above a message has. Found in one walk: to ask for each by name costs a hash of the name, and
+/// Which of the headers that matter here a message has. Found in one walk: to ask for each by name costs a hash of the name, and
 /// most messages have next to none of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present(u16);
@@ -46,11 +38,12 @@ pub(super) struct Present(u16);
 /// right (SvelteKit's `XFF_DEPTH`) or compare it with `Origin` (Next's server actions).
 pub(super) fn to_app(headers: &mut HeaderMap, peer: &HeaderValue, upgrade: Option<&HeaderValue>) {
     let present = Present::of(headers);
-    let takes_trailers = present.has(&TE) && headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
+    let takes_trailers =
+        present.has(Present::TE) && headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
     let present = remove_present(headers, present);
     // hyper answers 100 to the client as soon as the connection to the app asks for the body. Any other expectation is
     // the app's to refuse.
-    if present.has(&EXPECT)
+    if present.has(Present::EXPECT)
         && headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
     {
         headers.remove(EXPECT);
@@ -61,13 +54,13 @@ pub(super) fn to_app(headers: &mut HeaderMap, peer: &HeaderValue, upgrade: Optio
     if let Some(protocol) = upgrade {
         keep_upgrade(headers, protocol.clone());
     }
-    if !present.has(&X_FORWARDED_FOR) {
+    if !present.has(Present::X_FORWARDED_FOR) {
         headers.insert(&X_FORWARDED_FOR, peer.clone());
     }
-    if !present.has(&X_FORWARDED_PROTO) {
+    if !present.has(Present::X_FORWARDED_PROTO) {
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
-    if !present.has(&X_FORWARDED_HOST)
+    if !present.has(Present::X_FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
     {
         headers.insert(&X_FORWARDED_HOST, host);
@@ -87,7 +80,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Removes what is for neighbours only, and tells what of the rest is left.
 fn remove_present(headers: &mut HeaderMap, present: Present) -> Present {
     let mut left = present;
-    if present.has(&CONNECTION) {
+    if present.has(Present::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
@@ -101,8 +94,10 @@ fn remove_present(headers: &mut HeaderMap, present: Present) -> Present {
         }
         left = Present::of(headers);
     }
-    for name in HOP_BY_HOP.iter().filter(|name| left.has(name)) {
-        headers.remove(name);
+    if left.has(Present::ANY_HOP_BY_HOP) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
     left
 }
@@ -110,21 +105,41 @@ fn remove_present(headers: &mut HeaderMap, present: Present) -> Present {
 // === impl Present ===
 
 impl Present {
+    /// One of those between neighbours that are not asked for by themselves.
+    const HOP_BY_HOP: Self = Self(1);
+    const CONNECTION: Self = Self(1 << 1);
+    const TE: Self = Self(1 << 2);
+    pub(super) const TRANSFER_ENCODING: Self = Self(1 << 3);
+    pub(super) const UPGRADE: Self = Self(1 << 4);
+    const EXPECT: Self = Self(1 << 5);
+    const X_FORWARDED_FOR: Self = Self(1 << 6);
+    const X_FORWARDED_HOST: Self = Self(1 << 7);
+    const X_FORWARDED_PROTO: Self = Self(1 << 8);
+    const ANY_HOP_BY_HOP: Self =
+        Self(Self::HOP_BY_HOP.0 | Self::CONNECTION.0 | Self::TE.0 | Self::TRANSFER_ENCODING.0 | Self::UPGRADE.0);
+
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self(headers.keys().map(Self::bit).fold(0, |bits, bit| bits | bit))
+        Self(headers.keys().map(|name| Self::is(name).0).fold(0, |all, one| all | one))
     }
 
-    /// Whether there is a header of this name, which is one of those looked for.
-    pub(super) fn has(self, name: &HeaderName) -> bool {
-        self.0 & Self::bit(name) != 0
+    /// Whether there is one of `these`.
+    pub(super) fn has(self, these: Self) -> bool {
+        self.0 & these.0 != 0
     }
 
-    /// One bit for each name that is looked for, none for the others.
-    fn bit(name: &HeaderName) -> u16 {
-        if let Some(index) = HOP_BY_HOP.iter().position(|known| known == name) {
-            return 1 << index;
+    fn is(name: &HeaderName) -> Self {
+        match name.as_str() {
+            "connection" => Self::CONNECTION,
+            "te" => Self::TE,
+            "transfer-encoding" => Self::TRANSFER_ENCODING,
+            "upgrade" => Self::UPGRADE,
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" => Self::HOP_BY_HOP,
+            "expect" => Self::EXPECT,
+            "x-forwarded-for" => Self::X_FORWARDED_FOR,
+            "x-forwarded-host" => Self::X_FORWARDED_HOST,
+            "x-forwarded-proto" => Self::X_FORWARDED_PROTO,
+            _ => Self(0),
         }
-        REQUEST_ONLY.iter().position(|known| known == name).map_or(0, |index| 1 << (HOP_BY_HOP.len() + index))
     }
 }
 
@@ -205,6 +220,14 @@ mod tests {
         let mut map = before.clone();
         to_app(&mut map, &address("[2001:db8::1]:1234".parse().unwrap()), None);
         assert_eq!(map, before);
+    }
+
+    #[test]
+    fn every_header_between_neighbours_is_looked_for() {
+        for name in &HOP_BY_HOP {
+            assert!(Present::is(name).has(Present::ANY_HOP_BY_HOP), "{name}");
+        }
+        assert!(!Present::is(&HOST).has(Present::ANY_HOP_BY_HOP));
     }
 
     /// What the client names in `Connection` is gone before it is asked whether it is there.

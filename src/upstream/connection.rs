@@ -113,12 +113,10 @@ impl AppConnection {
         Ok(Box::new(Self { sender, driver: Some(driver), tag: ConnectionTag(tag) }))
     }
 
-    /// Whether it can take a request. That the app has closed it meanwhile shows when it gets one.
+    /// Whether it can take a request, as far as is known here.
     pub(super) fn is_ready(&mut self) -> bool {
-        if !self.sender.is_ready() {
-            // What ends an exchange may have been read, but not yet been looked at. Nobody is to be woken.
-            let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
-        }
+        // It waits for nobody from now on: left as it is, the next request would wake the task that had it last.
+        let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
 
