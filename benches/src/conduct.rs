@@ -1,0 +1,23 @@
+//! Conducts a run: its parts, as often as asked, and then the tables.
+
+use crate::{
+    Fault,
+    args::{Options, Part},
+    book::Book,
+    part, report,
+};
+
+/// Measures all that is wanted, prints it, and fails if a delivery went wrong.
+pub(crate) fn run(options: &Options) -> Result<(), Fault> {
+    let mut book = Book::default();
+    for run in 1..=options.runs {
+        for part in &options.parts {
+            eprintln!("run {run} of {}: {part:?}", options.runs);
+            match part {
+                Part::Streams => part::streams::run(options, &mut book)?,
+                _ => {}
+            }
+        }
+    }
+    report::print(options, &book)
+}
