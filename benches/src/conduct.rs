@@ -14,9 +14,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
         for part in &options.parts {
             eprintln!("run {run} of {}: {part:?}", options.runs);
             match part {
-                Part::Streams => part::streams::run(options, &mut book)?,
-                _ => {}
+                Part::Streams => part::streams::run(options, &mut book),
+                Part::Naive => part::naive::run(options, &mut book),
+                Part::Heartbeats => part::heartbeats::run(options, &mut book),
+                Part::Requests => part::requests::run(options, &mut book),
+                Part::Topics => part::topics::run(options, &mut book),
+                Part::Curves => part::curves::run(options, &mut book),
+                Part::Fairness => part::fairness::run(options, &mut book),
             }
+            .map_err(|fault| format!("{part:?}: {fault}"))?;
         }
     }
     report::print(options, &book)

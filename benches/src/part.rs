@@ -10,7 +10,13 @@ use crate::{
     peer::{PATH, Peer, Server, Setup},
 };
 
+pub(crate) mod curves;
+pub(crate) mod fairness;
+pub(crate) mod heartbeats;
+pub(crate) mod naive;
+pub(crate) mod requests;
 pub(crate) mod streams;
+pub(crate) mod topics;
 
 /// Silence after which heartbeats are sent, unless a part is about them.
 const HEARTBEAT: Duration = Duration::from_secs(15);
