@@ -115,6 +115,13 @@ pub(crate) struct Options {
     pub(crate) cores: usize,
 }
 
+impl Part {
+    /// All parts, in the order in which they are run.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+}
+
 impl ServeArgs {
     pub(crate) fn server(self) -> ServerArgs {
         ServerArgs { heartbeat: Duration::from_millis(self.heartbeat_ms), threads: self.threads }
@@ -138,7 +145,7 @@ impl RunArgs {
         let parts = match (only.is_empty(), size) {
             (false, _) => only,
             (true, Size::Smoke) => vec![Part::Streams],
-            (true, _) => Part::value_variants().to_vec(),
+            (true, _) => Part::all().to_vec(),
         };
         let beside = std::env::current_exe()?.with_file_name("sidestream");
         Ok(Options {

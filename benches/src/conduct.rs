@@ -25,5 +25,5 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
             .map_err(|fault| format!("{part:?}: {fault}"))?;
         }
     }
-    report::print(options, &book)
+    report::run(options, &book)
 }

@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
     let app = App::start(options.payload)?;
     let setup = setup(options, &app);
     let mut stage = Stage::start(Peer::Naive, setup, options.cores.max(2))?;
-    let (step, window) = options.pick((100, 1.0), (500, 2.0), (500, 5.0));
+    let (step, window) = options.pick((100, 1.0), (500, 2.0), (1_000, 5.0));
     let empty = stage.server.process.memory();
     let mut streams = 0;
     let mut last = None;
