@@ -58,7 +58,7 @@ pub(crate) struct RunArgs {
     only: Vec<Part>,
 
     /// Bytes of JSON in an event
-    #[arg(long, value_name = "BYTES", default_value = "200", value_parser = clap::value_parser!(u32).range(120..=60_000))]
+    #[arg(long, value_name = "BYTES", default_value = "200", value_parser = clap::value_parser!(u32).range(120..=8_000))]
     payload: u32,
 
     /// Put the tables into docs/density.md and README.md
@@ -113,6 +113,8 @@ pub(crate) struct Options {
     pub(crate) sidestream: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) cores: usize,
+    /// Client processes: one may open 20,000 files on many machines.
+    pub(crate) workers: usize,
 }
 
 impl Part {
@@ -147,6 +149,7 @@ impl RunArgs {
             (true, Size::Smoke) => vec![Part::Streams],
             (true, _) => Part::all().to_vec(),
         };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let beside = std::env::current_exe()?.with_file_name("sidestream");
         Ok(Options {
             size,
@@ -157,7 +160,8 @@ impl RunArgs {
             write,
             sidestream: sidestream.unwrap_or(beside),
             root,
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores,
+            workers: cores.clamp(2, 16),
         })
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use hdrhistogram::Histogram;
 
 use self::protocol::{Connect, Order, Reply, Tally, Values};
-use crate::{Fault, clock::nanos};
+use crate::{Fault, clock::nanos, process::threads};
 
 pub(crate) mod protocol;
 pub(crate) mod wire;
@@ -163,6 +163,11 @@ impl Clients {
             )));
         }
         Ok(tally)
+    }
+
+    /// The CPU time all have used, in nanoseconds.
+    pub(crate) fn cpu(&self) -> u64 {
+        self.workers.iter().flat_map(|worker| threads(worker.child.id())).map(|thread| thread.nanos).sum()
     }
 
     /// All leave.

@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
     let app = App::start(options.payload)?;
     let setup = Setup { route: PACE, ..setup(options, &app) };
-    let mut stage = Stage::start(Peer::Sidestream, setup, options.cores.max(2))?;
+    let mut stage = Stage::start(Peer::Sidestream, setup, options.workers)?;
     // In a process of its own, so that it is the server that keeps it waiting.
     let mut small = Clients::start_from(1, 100)?;
     small.open(&Streams { first_topic: RESTLESS, ..stage.streams(SMALL) })?;

@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
     let beats = options.pick(10, 30, HOUR);
     let app = App::start(options.payload)?;
     let setup = Setup { heartbeat: PACE, ..setup(options, &app) };
-    let mut stage = Stage::start(Peer::Sidestream, setup, options.cores.max(2))?;
+    let mut stage = Stage::start(Peer::Sidestream, setup, options.workers)?;
     stage.clients.open(&stage.streams(200.min(options.streams)))?;
     sleep(1.0);
     let empty = stage.server.process.memory();

@@ -29,7 +29,7 @@ struct Step {
 pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
     let app = App::start(options.payload)?;
     let setup = setup(options, &app);
-    let mut stage = Stage::start(Peer::Naive, setup, options.cores.max(2))?;
+    let mut stage = Stage::start(Peer::Naive, setup, options.workers)?;
     let (step, window) = options.pick((100, 1.0), (500, 2.0), (1_000, 5.0));
     let empty = stage.server.process.memory();
     let mut streams = 0;

@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
     let seconds = options.pick(3.0, 6.0, 30.0);
     for subscribers in subscribers(options) {
         let app = App::start(options.payload)?;
-        let mut stage = Stage::start(Peer::Sidestream, setup(options, &app), options.cores.max(2))?;
+        let mut stage = Stage::start(Peer::Sidestream, setup(options, &app), options.workers)?;
         stage.clients.open(&stage.streams(subscribers))?;
         for (metric, is_restless) in [(RESTLESS, true), (QUIET, false)] {
             app.set_restless(is_restless);

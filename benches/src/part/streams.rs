@@ -29,6 +29,7 @@ pub(crate) const SLAB: &str = "kernel objects per stream, both ends";
 pub(crate) const BUFFERS: &str = "kernel TCP buffers per idle stream, both ends";
 pub(crate) const BEATS_CPU: &str = "CPU while idle, heartbeats every 15 s";
 pub(crate) const CPU: &str = "CPU per delivery";
+pub(crate) const CLIENT_CPU: &str = "the clients' own CPU per delivery";
 pub(crate) const P50: &str = "broadcast p50";
 pub(crate) const P99: &str = "broadcast p99";
 pub(crate) const P999: &str = "broadcast p99.9";
@@ -73,7 +74,7 @@ pub(crate) fn measure(
     book: &mut Book,
 ) -> Result<(), Fault> {
     let app = App::start(options.payload)?;
-    let mut stage = Stage::start(peer, setup(options, &app), options.cores.max(2))?;
+    let mut stage = Stage::start(peer, setup(options, &app), options.workers)?;
     let mut add = |metric, single: &[f64]| book.add(table, column, metric, single);
     let streams = plan.streams as f64;
 
@@ -81,12 +82,12 @@ pub(crate) fn measure(
     for _ in 0..2 {
         stage.broadcast()?;
     }
-    sleep(1.0);
+    sleep(options.pick(0.2, 1.0, 1.0));
     let (memory, kernel) = (stage.server.process.memory(), kernel::now());
     let opened = stage.clients.open(&stage.streams(plan.streams))?;
     add(CONNECTS, &[streams / opened.seconds]);
     add(FIRST_P99, &[opened.to_first_event.value_at_quantile(0.99) as f64 / 1e3]);
-    sleep(2.0);
+    sleep(options.pick(0.5, 2.0, 2.0));
     let (idle, held) = (stage.server.process.memory(), kernel::now());
     add(IDLE, &[(idle.rss - memory.rss) / streams]);
     add(IDLE_PSS, &[(idle.pss - memory.pss) / streams]);
@@ -100,16 +101,19 @@ pub(crate) fn measure(
     for _ in 0..2 {
         stage.broadcast()?;
     }
-    let mut rounds = Vec::new();
+    let (mut rounds, mut client_cpu) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         sleep(SETTLE);
-        let before = stage.server.process.cpu();
+        let before = (stage.server.process.cpu(), stage.clients.cpu());
         let latency = stage.broadcast()?;
         sleep(SETTLE);
-        let cpu = stage.server.process.cpu().saturating_sub(before) as f64 / 1e3 / latency.len() as f64;
+        let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / 1e3 / latency.len() as f64;
+        let cpu = each(stage.server.process.cpu(), before.0);
+        client_cpu.push(each(stage.clients.cpu(), before.1));
         rounds.push((cpu, latency));
     }
     add(CPU, &rounds.iter().map(|(cpu, _)| *cpu).collect::<Vec<_>>());
+    add(CLIENT_CPU, &client_cpu);
     let mut add_quantile = |metric, quantile, from_first: bool| {
         let values = rounds.iter().map(|(_, latency)| {
             let first = if from_first { latency.min() } else { 0 };
@@ -124,7 +128,7 @@ pub(crate) fn measure(
     add_quantile(FROM_FIRST_P50, 0.5, true);
     add_quantile(FROM_FIRST_P99, 0.99, true);
 
-    sleep(1.0);
+    sleep(options.pick(0.2, 1.0, 1.0));
     let after = stage.server.process.memory();
     add(AFTER, &[(after.rss - memory.rss) / streams]);
     add(AFTER_PSS, &[(after.pss - memory.pss) / streams]);

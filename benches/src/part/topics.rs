@@ -14,6 +14,7 @@ use crate::{
 pub(crate) const TABLE: &str = "topics";
 
 pub(crate) const PER_TOPIC: &str = "memory per topic, beside stream and snapshot";
+pub(crate) const MARGINAL: &str = "memory per further topic, from the column before to this";
 pub(crate) const PER_STREAM: &str = "memory per stream, if all watch one topic";
 pub(crate) const QUIET: Polls = Polls {
     wanted: "polls wanted per second, answers unchanged",
@@ -48,6 +49,8 @@ pub(crate) fn counts(options: &Options) -> Vec<usize> {
 
 /// One run of this part.
 pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
+    // What topics hold together so far: the first ones also pay for connections to the app and their buffers.
+    let mut before: Option<(usize, f64)> = None;
     for count in counts(options) {
         let column = count.to_string();
         let app = App::start(options.payload)?;
@@ -58,6 +61,10 @@ pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
         let per_topic = per_both - per_stream - options.payload as f64;
         book.add(TABLE, &*column, PER_STREAM, &[per_stream]);
         book.add(TABLE, &*column, PER_TOPIC, &[per_topic]);
+        let all = per_topic * count as f64;
+        if let Some((fewer, of_fewer)) = before.replace((count, all)) {
+            book.add(TABLE, &*column, MARGINAL, &[(all - of_fewer) / (count - fewer) as f64]);
+        }
         say(&format!("{count} topics: {per_topic:.0} bytes each beside the stream ({per_stream:.0}) and the snapshot"));
         for (polls, is_restless) in [(QUIET, false), (RESTLESS, true)] {
             app.set_restless(is_restless);
@@ -71,7 +78,7 @@ pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
 
 /// A server with so many streams, and what each of them has added to its memory.
 fn opened(setup: Setup<'_>, count: usize, is_topic_each: bool) -> Result<(Stage<'_>, f64), Fault> {
-    let mut stage = Stage::start(Peer::Sidestream, setup, setup.options.cores.max(2))?;
+    let mut stage = Stage::start(Peer::Sidestream, setup, setup.options.workers)?;
     stage.clients.open(&stage.streams(200.min(count)))?;
     sleep(1.0);
     let empty = stage.server.process.memory();

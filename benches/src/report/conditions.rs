@@ -22,7 +22,7 @@ pub(crate) fn section(options: &Options) -> Section {
         format!(
             "clients and app on the same {} cores, {} client processes, loopback; load before the run {}",
             options.cores,
-            options.cores.max(2),
+            options.workers,
             fs::read_to_string("/proc/loadavg").unwrap_or_default().split_whitespace().next().unwrap_or("unknown")
         ),
     ];

@@ -11,7 +11,7 @@ use crate::{
     peer::Peer,
 };
 
-const STREAMS: [Row; 16] = [
+const STREAMS: [Row; 17] = [
     Row::new(streams::CONNECTS, Unit::Rate),
     Row::new(streams::FIRST_P99, Unit::Millis),
     Row::new(streams::IDLE, Unit::Bytes),
@@ -22,6 +22,7 @@ const STREAMS: [Row; 16] = [
     Row::new(streams::BUFFERS, Unit::Bytes),
     Row::new(streams::BEATS_CPU, Unit::CpuMillis),
     Row::new(streams::CPU, Unit::Micros),
+    Row::new(streams::CLIENT_CPU, Unit::Micros),
     Row::new(streams::P50, Unit::Millis),
     Row::new(streams::P99, Unit::Millis),
     Row::new(streams::P999, Unit::Millis),
@@ -45,9 +46,10 @@ const HEARTBEATS: [Row; 3] = [
     Row::new(heartbeats::AFTER, Unit::Bytes),
 ];
 
-const TOPICS: [Row; 10] = [
+const TOPICS: [Row; 11] = [
     Row::new(topics::PER_STREAM, Unit::Bytes),
     Row::new(topics::PER_TOPIC, Unit::Bytes),
+    Row::new(topics::MARGINAL, Unit::Bytes),
     Row::new(topics::QUIET.wanted, Unit::Count),
     Row::new(topics::QUIET.made, Unit::Rate),
     Row::new(topics::QUIET.each, Unit::Micros),
