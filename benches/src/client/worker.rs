@@ -358,3 +358,36 @@ fn request(plan: &Connect, topic: u32) -> Vec<u8> {
     )
     .into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(seqs: &[u64]) -> Tally {
+        let mut round = Round { seq: 0, received: 0, latency: histogram() };
+        let (mut tally, mut latency, mut last) = (Tally::default(), histogram(), 0);
+        for seq in seqs {
+            let mut ear = Ear {
+                last: &mut last,
+                began: 0,
+                now: 2_000,
+                connecting: None,
+                round: &mut round,
+                tally: &mut tally,
+                latency: &mut latency,
+            };
+            ear.event(Stamp { seq: *seq, at: 1_000 });
+        }
+        tally
+    }
+
+    // The exit status hangs on these counts.
+    #[test]
+    fn what_is_missing_twice_there_or_late_is_counted_as_such() {
+        let counts = |tally: &Tally| (tally.events, tally.lost, tally.doubled, tally.reordered);
+        assert_eq!(counts(&heard(&[5, 6, 7])), (2, 0, 0, 0), "the first is what was there before");
+        assert_eq!(counts(&heard(&[1, 2, 5, 6])), (3, 2, 0, 0));
+        assert_eq!(counts(&heard(&[1, 2, 2, 3])), (3, 0, 1, 0));
+        assert_eq!(counts(&heard(&[1, 3, 2, 4])), (3, 1, 0, 1));
+    }
+}

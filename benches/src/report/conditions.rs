@@ -36,6 +36,9 @@ pub(crate) fn section(options: &Options) -> Section {
     let settings =
         settings.iter().filter_map(|name| Some(format!("`{}` {}", name.replace('/', "."), kernel::setting(name)?)));
     lines.push(settings.collect::<Vec<_>>().join(", "));
+    if cfg!(debug_assertions) {
+        lines.push("a debug build: the figures mean nothing, only that no delivery was lost".to_owned());
+    }
     let objects: Vec<_> = kernel::objects().into_iter().map(|(name, size)| format!("`{name}` {size}")).collect();
     if !objects.is_empty() {
         lines.push(format!("kernel objects, in bytes: {}", objects.join(", ")));
