@@ -3,7 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use prometheus::{Registry, process_collector::ProcessCollector};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -33,6 +36,11 @@ const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
 /// Files that are no streams: listeners, the runtime's own, connections to the app for polls.
 const FILES_OF_OUR_OWN: u64 = 128;
+
+/// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`, 4,096 by default). After a
+/// restart all clients come back at once, and with the usual 128 the kernel drops what does not fit: those clients knock
+/// again after one second, then after three.
+const BACKLOG: u32 = 4_096;
 
 /// Why the program can't start.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +108,11 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
 
 async fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, TcpListener), BindError> {
     let bound = async {
-        let listener = TcpListener::bind(addr).await?;
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As `TcpListener::bind` does: connections of the process before, in TIME_WAIT, don't keep its address.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        let listener = socket.listen(BACKLOG)?;
         Ok((listener.local_addr()?, listener))
     };
     bound.await.map_err(|source| BindError::Listen { flag, addr, source })
@@ -330,5 +342,21 @@ fn sweep_data_age(hub: &Hub, metrics: &Metrics, routes: usize) {
     }
     for (route, age) in oldest.into_iter().enumerate() {
         metrics.route(RouteId(route)).data_age.set(age.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    // Opening thousands of streams at once took seconds: the kernel dropped what the queue of 128 had no room for.
+    #[tokio::test]
+    async fn clients_that_come_at_once_wait_in_the_queue_and_are_not_dropped() {
+        let (addr, _listener) = listen("--listen", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let waiting: Result<Vec<_>, _> =
+            (0..300).map(|_| TcpStream::connect_timeout(&addr, Duration::from_millis(900))).collect();
+        assert_eq!(waiting.unwrap().len(), 300);
     }
 }
