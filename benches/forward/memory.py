@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-import resource
 import socket
 import sys
 import time
 
-from machine import Failed, Process, free_port, wait_for
+from machine import Failed, free_port, wait_for
 from peers import PROXY_NAMES
 
 WEBSOCKET_PEERS = ("sidestream", "nginx", "caddy", "haproxy")
@@ -31,11 +30,10 @@ ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 def run_all(peers, runs, websockets, downloads, is_quick, say):
     """({peer: [bytes per idle WebSocket]}, {peer: [bytes per download]}), each value from a proxy started for it."""
     settle = 1 if is_quick else 3
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    folder, port = peers._folder("memory"), free_port()
+    folder, port = peers.new_folder("memory"), free_port()
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "memory_upstream.py")
-    app = Process("the app of the memory figures", [sys.executable, script, str(port), str(DOWNLOAD_SIZE)], folder)
-    peers.started.append(app)
+    argv = [sys.executable, script, str(port), str(DOWNLOAD_SIZE)]
+    app = peers.start("the app of the memory figures", argv, folder)
     wait_for(app, port, "/")
 
     kinds = ((WEBSOCKET_PEERS, hold_websockets, websockets), (DOWNLOAD_PEERS, hold_downloads, downloads))

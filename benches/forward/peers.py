@@ -92,7 +92,7 @@ http://:{port} {{
 HAPROXY = """
 global
   nbthread {workers}
-  maxconn 9000
+  maxconn 4500
 defaults
   mode http
   timeout connect 5s
@@ -132,12 +132,14 @@ class Peers:
         for process in reversed(self.started):
             process.stop()
 
-    def _start(self, name, argv, folder, env=None):
+    def start(self, name, argv, folder, env=None):
+        """Starts a server that ends with the others."""
         process = Process(name, argv, folder, env)
         self.started.append(process)
         return process
 
-    def _folder(self, name):
+    def new_folder(self, name):
+        """A folder for the files of one server."""
         folder = tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder)
         # nginx's workers run as another user, who has to find the way to the static files.
         os.chmod(folder, 0o755)
@@ -152,22 +154,22 @@ class Peers:
 
     def static_upstream(self):
         """nginx that answers from its memory and the page cache; returns its port."""
-        folder, port = self._folder("static"), free_port()
+        folder, port = self.new_folder("static"), free_port()
         os.mkdir(os.path.join(folder, "files"), 0o755)
         for path, body in FILES.items():
             with open(os.path.join(folder, "files", path[1:]), "wb") as file:
                 file.write(body)
         words = NGINX_STATIC.format(folder=folder, workers=self.cores, port=port, small=SMALL_BODY)
-        process = self._start("the static upstream", nginx(folder, words), folder)
+        process = self.start("the static upstream", nginx(folder, words), folder)
         wait_for(process, port, "/small")
         return port
 
     def node_upstream(self):
         """The Node app; returns its port."""
-        folder, port = self._folder("node"), free_port()
+        folder, port = self.new_folder("node"), free_port()
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "upstream.mjs")
         env = {"PORT": str(port), "SMALL": SMALL_BODY}
-        process = self._start("the Node app", [need("node", "nodejs"), script], folder, env)
+        process = self.start("the Node app", [need("node", "nodejs"), script], folder, env)
         wait_for(process, port, "/small")
         return port
 
@@ -175,9 +177,9 @@ class Peers:
 
     def proxy(self, name, upstream, ready="/small"):
         """Starts the proxy `name` before the port `upstream`; returns it and its port. `ready` answers 200 there."""
-        folder, port = self._folder(name), free_port()
+        folder, port = self.new_folder(name), free_port()
         argv, env = getattr(self, "_" + name.replace("-", "_"))(folder, port, upstream)
-        process = self._start(PROXY_NAMES[name], argv, folder, env)
+        process = self.start(PROXY_NAMES[name], argv, folder, env)
         wait_for(process, port, ready)
         return process, port
 
