@@ -41,7 +41,8 @@ class Client(asyncio.Protocol):
         self.received = rest
         target = head.split(b" ", 2)[1]
         if target == b"/ws":
-            key = next(line.split(b":")[1].strip() for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+            lines = head.split(b"\r\n")
+            key = next(line.split(b":")[1].strip() for line in lines if line.lower().startswith(b"sec-websocket-key:"))
             accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
             self.transport.write(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
