@@ -27,7 +27,7 @@ use self::{body::Upload, upgrade::Upgrade};
 use crate::{
     metrics::{Metrics, Outcome, Purpose},
     upstream::{Causes, RequestBody, SentUpload, Upstream, UpstreamError},
-    wire::WireState,
+    wire::{Disagreement, WireState},
 };
 
 /// Forwards requests to the app. Cheap to clone and to share.
@@ -119,15 +119,15 @@ impl Forwarder {
                 }
                 Err(unfit) => {
                     pending.failed(Outcome::Broken);
-                    tracing::debug!(error = %unfit, path = asked.target.path(), "unfit answer");
+                    tracing::debug!(error = %unfit, "unfit answer");
                     ResponseBody::plain(StatusCode::BAD_GATEWAY, "bad gateway: the app gave an unfit answer\n")
                 }
             },
             Err(error) => {
                 let was_cut = upload.is_some_and(|upload| upload.sent.was_cut());
                 pending.failed(if was_cut { Outcome::Cancelled } else { error.outcome() });
-                tracing::debug!(error = %Causes(&error), path = asked.target.path(), "no answer");
-                no_answer(&error)
+                tracing::debug!(error = %Causes(&error), "no answer");
+                if was_cut { refuse(Disagreement::Body) } else { no_answer(&error) }
             }
         }
     }
@@ -141,7 +141,7 @@ impl Forwarder {
         context: &ForwardContext,
     ) -> (Request<RequestBody>, Option<Upload>) {
         let (parts, incoming) = request.into_parts();
-        let mut outgoing = Request::new(RequestBody::new(incoming));
+        let mut outgoing = Request::new(RequestBody::new(incoming, &context.wire));
         *outgoing.method_mut() = parts.method;
         *outgoing.uri_mut() = self.upstream.uri(asked.target.clone());
         *outgoing.headers_mut() = parts.headers;
@@ -295,10 +295,10 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let elapsed = self.since.elapsed();
         self.metrics.upstream_request(Purpose::Forward, self.outcome, elapsed);
-        // The path alone: a query may hold credentials.
-        let (method, path) = (&self.asked.method, self.asked.target.path());
+        // No path and no query: in one are the ids of jobs, in the other credentials.
+        let method = &self.asked.method;
         let (status, outcome) = (self.status.map(|status| status.as_u16()), self.outcome.as_str());
-        tracing::debug!(%method, path, status, outcome, ?elapsed, "forwarded");
+        tracing::debug!(%method, status, outcome, ?elapsed, "forwarded");
     }
 }
 

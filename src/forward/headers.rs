@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -25,6 +25,19 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+];
+
+/// Stay whatever `Connection` says. The first two say where the message goes and where it ends: without them it would be
+/// another one. The others are a proxy's word about the client, which a client could have us take away that way: in the
+/// place of its own address the proxy's would then stand.
+const END_TO_END: [HeaderName; 7] = [
+    HOST,
+    CONTENT_LENGTH,
+    FORWARDED,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    HeaderName::from_static("x-real-ip"),
 ];
 
 /// Makes the client's headers those of the request to the app.
@@ -66,8 +79,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        // These say where the message goes and where it ends; to take them away would make it another one.
-        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .filter(|name| !END_TO_END.contains(name))
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
@@ -151,6 +163,18 @@ mod tests {
         let mut map = before.clone();
         to_app(&mut map, "[2001:db8::1]:1234".parse().unwrap(), None);
         assert_eq!(map, before);
+    }
+
+    // Some proxies pass on the client's own `Connection`.
+    #[test]
+    fn a_client_cannot_take_away_what_the_proxy_says_of_it() {
+        let mut map = headers(&[("host", "a"), ("x-forwarded-for", "1.2.3.4"), ("x-real-ip", "1.2.3.4")]);
+        map.insert(CONNECTION, HeaderValue::from_static("X-Forwarded-For, x-real-ip, forwarded"));
+        to_app(&mut map, "127.0.0.1:1".parse().unwrap(), None);
+        assert_eq!(
+            (&map["x-forwarded-for"], &map["x-real-ip"]),
+            (&HeaderValue::from_static("1.2.3.4"), &HeaderValue::from_static("1.2.3.4"))
+        );
     }
 
     #[test]

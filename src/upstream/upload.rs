@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 
 use super::{BoxError, ConnectionTag};
+use crate::wire::WireState;
 
 /// After the app's answer is complete, an upload that moves nothing for this long is given up. Long enough for an app
 /// that answers first and reads later, as Node's own dumping of unread bodies does.
@@ -34,6 +35,8 @@ pub(crate) enum RequestBody {
     Client {
         /// Its frames.
         incoming: Incoming,
+        /// What its connection knows of it.
+        wire: Arc<WireState>,
         /// What the forwarder sees of it.
         upload: Arc<Upload>,
     },
@@ -51,7 +54,7 @@ pub(crate) struct Upload {
 const RUNNING: u8 = 0;
 /// The app's connection is done with it: all of it was sent, or the connection has ended.
 const DONE: u8 = 1;
-/// The client went away in its middle.
+/// The client went away in its middle, or what it sent is no body.
 const CUT: u8 = 2;
 const ABORTED: u8 = 3;
 
@@ -67,10 +70,10 @@ pub(crate) struct SentUpload {
 
 impl RequestBody {
     /// The client's body; no body at all if it is empty, so that such a request may be repeated.
-    pub(crate) fn new(incoming: Incoming) -> Self {
+    pub(crate) fn new(incoming: Incoming, wire: &Arc<WireState>) -> Self {
         match incoming.is_end_stream() {
             true => Self::Empty,
-            false => Self::Client { incoming, upload: Arc::default() },
+            false => Self::Client { incoming, wire: Arc::clone(wire), upload: Arc::default() },
         }
     }
 }
@@ -80,14 +83,18 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self::Client { incoming, upload } = &mut *self else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        let Self::Client { incoming, wire, upload } = &mut *self else { return Poll::Ready(None) };
+        let mut frame = ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from));
+        if let Err(disagreement) = wire.body_verdict() {
+            // The app must not take what came for the whole of it.
+            frame = Some(Err(disagreement.into()));
+        }
         match &frame {
             Some(Ok(_)) => drop(upload.frames.fetch_add(1, Relaxed)),
             Some(Err(_)) => drop(upload.end(CUT)),
             None => drop(upload.end(DONE)),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -136,7 +143,7 @@ impl SentUpload {
         Some(Self { upload, connection: capture_connection(request) })
     }
 
-    /// True when the client went away in the middle of it.
+    /// True when the client went away in the middle of it, or sent what is no body.
     pub(crate) fn was_cut(&self) -> bool {
         self.upload.phase.load(Acquire) == CUT
     }
