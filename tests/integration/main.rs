@@ -18,6 +18,7 @@ mod node;
 mod poll;
 mod proxies;
 mod scopes;
+mod smuggling;
 mod subscribe;
 mod takeover;
 mod traps;
