@@ -124,10 +124,15 @@ impl Forwarder {
                 }
             },
             Err(error) => {
-                let was_cut = upload.is_some_and(|upload| upload.sent.was_cut());
-                pending.failed(if was_cut { Outcome::Cancelled } else { error.outcome() });
+                let was_cut = upload.as_ref().is_some_and(|upload| upload.sent.was_cut());
+                let timed_out = upload.as_ref().is_some_and(|upload| upload.sent.timed_out());
+                pending.failed(if was_cut || timed_out { Outcome::Cancelled } else { error.outcome() });
                 tracing::debug!(error = %Causes(&error), "no answer");
-                if was_cut { refuse(Disagreement::Body) } else { no_answer(&error) }
+                match (was_cut, timed_out) {
+                    (true, _) => refuse(Disagreement::Body),
+                    (_, true) => closing(StatusCode::REQUEST_TIMEOUT, "request timeout: the body does not come\n"),
+                    _ => no_answer(&error),
+                }
             }
         }
     }
@@ -161,7 +166,12 @@ impl Forwarder {
 
 /// The app is the server that is asked, and it is no proxy: to connect to somewhere else is not ours to do either.
 fn refuse_connect() -> Response<ResponseBody> {
-    let mut response = ResponseBody::plain(StatusCode::NOT_IMPLEMENTED, "not implemented: CONNECT\n");
+    closing(StatusCode::NOT_IMPLEMENTED, "not implemented: CONNECT\n")
+}
+
+/// An answer behind which nothing more is read.
+fn closing(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
+    let mut response = ResponseBody::plain(status, text);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -1,6 +1,7 @@
 //! The body of a request on its way from the client to the app.
 
 use std::{
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -18,6 +19,7 @@ use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use tokio::time::{Sleep, sleep};
 
 use super::{BoxError, ConnectionTag};
 use crate::wire::WireState;
@@ -25,6 +27,10 @@ use crate::wire::WireState;
 /// After the app's answer is complete, an upload that moves nothing for this long is given up. Long enough for an app
 /// that answers first and reads later, as Node's own dumping of unread bodies does.
 const STALL: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(30) };
+
+/// A client that owes more of its body and sends nothing for this long has left, or holds the app's connection for the
+/// sake of holding it. Longer than the 60 s that nginx waits, so that it is nginx who gives up.
+const IDLE: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(75) };
 
 /// What is sent to the app after the head of a request. Streams: one frame at a time, asked for by the connection.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub(crate) enum RequestBody {
         incoming: Incoming,
         /// What its connection knows of it.
         wire: Arc<WireState>,
+        /// Runs while the client is waited for; not while the app is.
+        idle: Option<Pin<Box<Sleep>>>,
         /// What the forwarder sees of it.
         upload: Arc<Upload>,
     },
@@ -57,6 +65,8 @@ const DONE: u8 = 1;
 /// The client went away in its middle, or what it sent is no body.
 const CUT: u8 = 2;
 const ABORTED: u8 = 3;
+/// The client sent nothing for too long.
+const TIMED_OUT: u8 = 4;
 
 /// An upload together with the connection it goes to, held by whoever holds the answer: dropping it ends an upload
 /// that still runs.
@@ -73,7 +83,7 @@ impl RequestBody {
     pub(crate) fn new(incoming: Incoming, wire: &Arc<WireState>) -> Self {
         match incoming.is_end_stream() {
             true => Self::Empty,
-            false => Self::Client { incoming, wire: Arc::clone(wire), upload: Arc::default() },
+            false => Self::Client { incoming, wire: Arc::clone(wire), idle: None, upload: Arc::default() },
         }
     }
 }
@@ -83,8 +93,14 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self::Client { incoming, wire, upload } = &mut *self else { return Poll::Ready(None) };
-        let mut frame = ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from));
+        let Self::Client { incoming, wire, idle, upload } = &mut *self else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+            ready!(idle.get_or_insert_with(|| Box::pin(sleep(IDLE))).as_mut().poll(cx));
+            upload.end(TIMED_OUT);
+            return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
+        };
+        *idle = None;
+        let mut frame = frame.map(|frame| frame.map_err(BoxError::from));
         if let Err(disagreement) = wire.body_verdict() {
             // The app must not take what came for the whole of it.
             frame = Some(Err(disagreement.into()));
@@ -146,6 +162,11 @@ impl SentUpload {
     /// True when the client went away in the middle of it, or sent what is no body.
     pub(crate) fn was_cut(&self) -> bool {
         self.upload.phase.load(Acquire) == CUT
+    }
+
+    /// True when the client sent nothing for so long that it was given up.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.upload.phase.load(Acquire) == TIMED_OUT
     }
 
     /// True until the app's connection is done with it.
