@@ -8,6 +8,7 @@ mod corpus;
 mod mutation;
 mod reader;
 mod recorder;
+mod secrets;
 
 use self::{
     corpus::{Case, End},
