@@ -4,11 +4,14 @@
 //! [`corpus`] has the attacks that are known, [`mutation`] makes others, which [`reader`] judges; [`recorder`] is the real
 //! Node server that says what arrived.
 
+mod answers;
 mod corpus;
 mod mutation;
+mod parameters;
 mod reader;
 mod recorder;
 mod secrets;
+mod slow;
 
 use self::{
     corpus::{Case, End},

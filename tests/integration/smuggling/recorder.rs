@@ -49,7 +49,6 @@ pub(super) struct Taken {
 /// A request as Node saw it.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Seen {
-    pub(super) connection: u32,
     pub(super) method: String,
     pub(super) url: String,
     /// Names and values, in turn.
