@@ -27,7 +27,7 @@ use self::{body::Upload, headers::Present, upgrade::Upgrade};
 use crate::{
     metrics::{Metrics, Outcome, Purpose},
     upstream::{AnswerBody, Causes, RequestBody, SentUpload, Upstream, UpstreamError},
-    wire::WireState,
+    wire::{Disagreement, WireState},
 };
 
 /// Forwards requests to the app. Cheap to clone and to share.
@@ -130,15 +130,20 @@ impl Forwarder {
                 }
                 Err(unfit) => {
                     pending.failed(Outcome::Broken);
-                    tracing::debug!(error = %unfit, path = asked.target.path(), "unfit answer");
+                    tracing::debug!(error = %unfit, "unfit answer");
                     ResponseBody::plain(StatusCode::BAD_GATEWAY, "bad gateway: the app gave an unfit answer\n")
                 }
             },
             Err(error) => {
-                let was_cut = upload.is_some_and(|upload| upload.sent.was_cut());
-                pending.failed(if was_cut { Outcome::Cancelled } else { error.outcome() });
-                tracing::debug!(error = %Causes(&error), path = asked.target.path(), "no answer");
-                no_answer(&error)
+                let was_cut = upload.as_ref().is_some_and(|upload| upload.sent.was_cut());
+                let timed_out = upload.as_ref().is_some_and(|upload| upload.sent.timed_out());
+                pending.failed(if was_cut || timed_out { Outcome::Cancelled } else { error.outcome() });
+                tracing::debug!(error = %Causes(&error), "no answer");
+                match (was_cut, timed_out) {
+                    (true, _) => refuse(Disagreement::Body),
+                    (_, true) => closing(StatusCode::REQUEST_TIMEOUT, "request timeout: the body does not come\n"),
+                    _ => no_answer(&error),
+                }
             }
         }
     }
@@ -152,7 +157,7 @@ impl Forwarder {
         context: &ForwardContext,
     ) -> (Request<RequestBody>, Option<Upload>) {
         let (parts, incoming) = request.into_parts();
-        let mut outgoing = Request::new(RequestBody::new(incoming));
+        let mut outgoing = Request::new(RequestBody::new(incoming, &context.wire));
         *outgoing.method_mut() = parts.method;
         *outgoing.uri_mut() = asked.target.clone().into();
         *outgoing.headers_mut() = parts.headers;
@@ -172,7 +177,12 @@ impl Forwarder {
 
 /// The app is the server that is asked, and it is no proxy: to connect to somewhere else is not ours to do either.
 fn refuse_connect() -> Response<ResponseBody> {
-    let mut response = ResponseBody::plain(StatusCode::NOT_IMPLEMENTED, "not implemented: CONNECT\n");
+    closing(StatusCode::NOT_IMPLEMENTED, "not implemented: CONNECT\n")
+}
+
+/// An answer behind which nothing more is read.
+fn closing(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
+    let mut response = ResponseBody::plain(status, text);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -310,10 +320,10 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let elapsed = self.since.elapsed();
         self.metrics.upstream_request(Purpose::Forward, self.outcome, elapsed);
-        // The path alone: a query may hold credentials.
-        let (method, path) = (&self.asked.method, self.asked.target.path());
+        // No path and no query: in one are the ids of jobs, in the other credentials.
+        let method = &self.asked.method;
         let (status, outcome) = (self.status.map(|status| status.as_u16()), self.outcome.as_str());
-        tracing::debug!(%method, path, status, outcome, ?elapsed, "forwarded");
+        tracing::debug!(%method, status, outcome, ?elapsed, "forwarded");
     }
 }
 

@@ -3,9 +3,13 @@
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::cli::value::ValueError;
+
+/// What the targets of our own events begin with.
+const CRATE: &str = env!("CARGO_CRATE_NAME");
 
 /// The flags of logging.
 #[derive(Clone, Debug, Args)]
@@ -20,7 +24,7 @@ pub struct LogArgs {
     )]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or directives such as info,sidestream::hub=debug
+    /// What is logged: a level, or directives such as info,sidestream::hub=debug; of libraries never more than warnings
     #[arg(long = "log", env = "SIDESTREAM_LOG", value_name = "FILTER", default_value = "info",
         value_parser = filter_text, help_heading = "Logging")]
     pub log_filter: String,
@@ -39,14 +43,24 @@ pub enum LogFormat {
 /// set up logging before, theirs stays.
 pub fn init(args: &LogArgs) {
     let filter = EnvFilter::builder().parse_lossy(&args.log_filter);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let result = match args.log_format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match args.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    if let Err(error) = result {
+    // As a layer of its own, so that no directive opens what it closes.
+    let clamp = filter_fn(is_harmless);
+    if let Err(error) = tracing_subscriber::registry().with(clamp).with(filter).with(lines).try_init() {
         tracing::debug!(%error, "logging was already set up");
     }
+}
+
+/// What we say ourselves holds no secrets. The finer levels of libraries would: there HTTP libraries print whole heads,
+/// with cookies in them.
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let is_ours = target == CRATE || target.strip_prefix(CRATE).is_some_and(|rest| rest.starts_with("::"));
+    is_ours || *metadata.level() <= Level::WARN
 }
 
 /// Sees to it that the text means what it seems to: `tracing` takes a misspelled level for the name of a module.
@@ -62,13 +76,46 @@ fn filter_text(text: &str) -> Result<String, ValueError> {
 
 #[cfg(test)]
 mod tests {
-    use super::filter_text;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    struct Line(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Line {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn levels_and_directives_are_filters() {
         for text in ["info", "DEBUG", "off", "warn,sidestream::hub=debug", "sidestream=trace, info"] {
             assert_eq!(filter_text(text).as_deref(), Ok(text));
         }
+    }
+
+    // Every library that logs finer than that is one upgrade away from printing what it was given.
+    #[test]
+    fn of_libraries_only_warnings_are_let_through() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&lines);
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || Line(Arc::clone(&written)));
+        let subscriber =
+            tracing_subscriber::registry().with(filter_fn(is_harmless)).with(EnvFilter::new("trace")).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::trace!("ours");
+            tracing::warn!(target: "hyper", "theirs, a warning");
+            tracing::info!(target: "hyper::proto", "theirs, secret");
+            tracing::trace!(target: "sidestreamer", "of a like name, secret");
+        });
+        let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("ours") && text.contains("a warning") && !text.contains("secret"), "{text}");
     }
 
     // `EnvFilter` alone would take it for a module of that name and log nothing at all.

@@ -57,8 +57,12 @@ fn authority(host: &[u8]) -> Option<Authority> {
     let is_plain = !host.iter().any(|byte| matches!(byte, b'@' | b',' | b'/' | b'\\'));
     let authority = Authority::try_from(host).ok().filter(|_| is_plain)?;
     let port = authority.as_str().strip_prefix(authority.host())?;
-    let is_port =
-        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    // `Authority` takes ports over 65,535, and says then that there is none.
+    let is_port = match port.strip_prefix(':') {
+        Some("") => true,
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+        None => port.is_empty(),
+    };
     (is_port && !authority.host().is_empty()).then_some(authority)
 }
 
@@ -100,7 +104,9 @@ mod tests {
         for good in ["a.example", "A:8080", "127.0.0.1:80", "[::1]:3000", "[::1]", "localhost:"] {
             assert_eq!(host(Version::HTTP_11, &[good], "/"), Ok(()), "{good}");
         }
-        for bad in ["", "a, b", "a,b", "u@a", "a b", "a/b", "a:b", "a:1:2", ":80", "a\\b", "[::1", "a?b", "a#b"] {
+        for bad in
+            ["", "a, b", "a,b", "u@a", "a b", "a/b", "a:b", "a:1:2", ":80", "a\\b", "[::1", "a?b", "a#b", "a:99999"]
+        {
             assert_eq!(host(Version::HTTP_11, &[bad], "/"), Err(Disagreement::Host), "{bad:?}");
         }
         assert_eq!(host(Version::HTTP_11, &[], "/"), Err(Disagreement::NoHost));
@@ -128,9 +134,13 @@ mod tests {
         {
             assert_eq!(host(Version::HTTP_11, &[named], target), Ok(()), "{named} {target}");
         }
-        for (named, target) in
-            [("a", "http://b/x"), ("a", "http://a:8080/"), ("a:81", "http://a/"), ("a", "http://u:p@a/")]
-        {
+        for (named, target) in [
+            ("a", "http://b/x"),
+            ("a", "http://a:8080/"),
+            ("a:81", "http://a/"),
+            ("a", "http://u:p@a/"),
+            ("a", "http://a:99999/"),
+        ] {
             assert_eq!(host(Version::HTTP_11, &[named], target), Err(Disagreement::Host), "{named} {target}");
         }
     }

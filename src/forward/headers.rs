@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -25,6 +25,19 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+];
+
+/// Stay whatever `Connection` says. The first two say where the message goes and where it ends: without them it would be
+/// another one. The others are a proxy's word about the client, which a client could have us take away that way: in the
+/// place of its own address the proxy's would then stand.
+static END_TO_END: [HeaderName; 7] = [
+    HOST,
+    CONTENT_LENGTH,
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
 ];
 
 /// Which of the headers that matter here a message has. Found in one walk: to ask for each by name costs a hash of the name, and
@@ -86,8 +99,7 @@ fn remove_present(headers: &mut HeaderMap, present: Present) -> Present {
             .iter()
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
             .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-            // These say where the message goes and where it ends; to take them away would make it another one.
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .filter(|name| !END_TO_END.contains(name))
             .collect();
         for name in &named {
             headers.remove(name);
@@ -222,6 +234,18 @@ mod tests {
         assert_eq!(map, before);
     }
 
+    // Some proxies pass on the client's own `Connection`.
+    #[test]
+    fn a_client_cannot_take_away_what_the_proxy_says_of_it() {
+        let mut map = headers(&[("host", "a"), ("x-forwarded-for", "1.2.3.4"), ("x-real-ip", "1.2.3.4")]);
+        map.insert(CONNECTION, HeaderValue::from_static("X-Forwarded-For, x-real-ip, forwarded"));
+        to_app(&mut map, &HeaderValue::from_static("127.0.0.1"), None);
+        assert_eq!(
+            (&map["x-forwarded-for"], &map["x-real-ip"]),
+            (&HeaderValue::from_static("1.2.3.4"), &HeaderValue::from_static("1.2.3.4"))
+        );
+    }
+
     #[test]
     fn every_header_between_neighbours_is_looked_for() {
         for name in &HOP_BY_HOP {
@@ -232,12 +256,10 @@ mod tests {
 
     /// What the client names in `Connection` is gone before it is asked whether it is there.
     #[test]
-    fn a_forwarded_header_that_is_named_in_connection_is_replaced() {
-        let mut map =
-            headers(&[("connection", "x-forwarded-for, expect"), ("x-forwarded-for", "6.6.6.6"), ("expect", "x")]);
+    fn an_expectation_that_is_named_in_connection_goes() {
+        let mut map = headers(&[("connection", "expect, x-mine"), ("x-mine", "1"), ("expect", "100-continue")]);
         to_app(&mut map, &HeaderValue::from_static("192.0.2.7"), None);
-        assert_eq!(map["x-forwarded-for"], "192.0.2.7");
-        assert!(!map.contains_key(EXPECT) && !map.contains_key(CONNECTION));
+        assert!(!map.contains_key(EXPECT) && !map.contains_key("x-mine") && !map.contains_key(CONNECTION));
     }
 
     #[test]

@@ -333,9 +333,11 @@ impl Entry {
 
 /// Reads and forgets.
 fn drain(socket: &mut TcpStream) -> Served {
-    let mut ignored = [0; 1024];
-    // A client that never stops talking gets its turn again with the next event of its socket.
-    for _ in 0..16 {
+    let mut ignored = [0; 16 * 1024];
+    // A client that never stops talking gets its turn again with the next event of its socket. There is one only for what
+    // comes from now on: so at least as much is read as the kernel may hold already (8 MiB; tcp_rmem says 6), or what is
+    // left would close the window for ever, and the client's leaving with it.
+    for _ in 0..512 {
         match socket.read(&mut ignored) {
             Ok(0) => return Served::Over,
             Ok(_) => {}

@@ -1,6 +1,7 @@
 //! The body of a request on its way from the client to the app.
 
 use std::{
+    io,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -16,12 +17,18 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
 
 use super::{BoxError, connection::ConnectionTag};
+use crate::wire::WireState;
 
 /// After the app's answer is complete, an upload that moves nothing for this long is given up. Long enough for an app
 /// that answers first and reads later, as Node's own dumping of unread bodies does.
 const STALL: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(30) };
+
+/// A client that owes more of its body and sends nothing for this long has left, or holds the app's connection for the
+/// sake of holding it. Longer than the 60 s that nginx waits, so that it is nginx who gives up.
+const IDLE: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(75) };
 
 /// What is sent to the app after the head of a request. Streams: one frame at a time, asked for by the connection.
 #[derive(Debug)]
@@ -32,6 +39,10 @@ pub(crate) enum RequestBody {
     Client {
         /// Its frames.
         incoming: Incoming,
+        /// What its connection knows of it.
+        wire: Arc<WireState>,
+        /// Runs while the client is waited for; not while the app is.
+        idle: Option<Pin<Box<Sleep>>>,
         /// What the forwarder sees of it.
         upload: Arc<Upload>,
     },
@@ -51,9 +62,11 @@ pub(crate) struct Upload {
 const RUNNING: u8 = 0;
 /// The app's connection is done with it: all of it was sent, or the connection has ended.
 const DONE: u8 = 1;
-/// The client went away in its middle.
+/// The client went away in its middle, or what it sent is no body.
 const CUT: u8 = 2;
 const ABORTED: u8 = 3;
+/// The client sent nothing for too long.
+const TIMED_OUT: u8 = 4;
 
 /// An upload, held by whoever holds the answer: dropping it ends an upload that still runs.
 #[derive(Debug)]
@@ -63,10 +76,10 @@ pub(crate) struct SentUpload(Arc<Upload>);
 
 impl RequestBody {
     /// The client's body; no body at all if it is empty, so that such a request may be repeated.
-    pub(crate) fn new(incoming: Incoming) -> Self {
+    pub(crate) fn new(incoming: Incoming, wire: &Arc<WireState>) -> Self {
         match incoming.is_end_stream() {
             true => Self::Empty,
-            false => Self::Client { incoming, upload: Arc::default() },
+            false => Self::Client { incoming, wire: Arc::clone(wire), idle: None, upload: Arc::default() },
         }
     }
 
@@ -84,14 +97,24 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self::Client { incoming, upload } = &mut *self else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        let Self::Client { incoming, wire, idle, upload } = &mut *self else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+            ready!(idle.get_or_insert_with(|| Box::pin(sleep(IDLE))).as_mut().poll(cx));
+            upload.end(TIMED_OUT);
+            return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
+        };
+        *idle = None;
+        let mut frame = frame.map(|frame| frame.map_err(BoxError::from));
+        if let Err(disagreement) = wire.body_verdict() {
+            // The app must not take what came for the whole of it.
+            frame = Some(Err(disagreement.into()));
+        }
         match &frame {
             Some(Ok(_)) => drop(upload.frames.fetch_add(1, Relaxed)),
             Some(Err(_)) => drop(upload.end(CUT)),
             None => drop(upload.end(DONE)),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -145,9 +168,14 @@ impl SentUpload {
         body.upload().map(Self)
     }
 
-    /// True when the client went away in the middle of it.
+    /// True when the client went away in the middle of it, or sent what is no body.
     pub(crate) fn was_cut(&self) -> bool {
         self.0.phase.load(Acquire) == CUT
+    }
+
+    /// True when the client sent nothing for so long that it was given up.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0.phase.load(Acquire) == TIMED_OUT
     }
 
     /// True until the app's connection is done with it.

@@ -13,6 +13,9 @@ use std::mem;
 /// A head that is longer than this is not followed; the same bound as hyper's read buffer is set to.
 pub(crate) const HEAD_LIMIT: usize = 64 * 1024;
 
+/// Nobody has a body that is longer, and a reader that counts in signed numbers would take it for one below zero.
+const LENGTH_LIMIT: u64 = i64::MAX as u64;
+
 /// In which way a request disagrees with itself about where it ends or for whom it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[repr(u8)]
@@ -26,9 +29,13 @@ pub enum Disagreement {
     /// A `Transfer-Encoding` other than exactly one `chunked`, or one on HTTP/1.0.
     #[error("transfer-encoding other than chunked")]
     Encoding,
-    /// A chunk size or trailer line that is not as the standard has it.
+    /// A chunk size or trailer line that is not as the standard has it. The only one that is found in a body: it belongs
+    /// to the request whose head was the last in order.
     #[error("malformed chunk")]
     Chunk,
+    /// A body that broke off, whether by its form or by the client's leaving.
+    #[error("broken body")]
+    Body,
     /// A line of the head that ends with a bare line feed.
     #[error("line end without a carriage return")]
     BareLineFeed,
@@ -62,11 +69,12 @@ pub enum Disagreement {
 
 impl Disagreement {
     /// Every value, so that one can be kept in an atomic byte.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::LengthAndEncoding,
         Self::Length,
         Self::Encoding,
         Self::Chunk,
+        Self::Body,
         Self::BareLineFeed,
         Self::Field,
         Self::RequestLine,
@@ -154,8 +162,9 @@ impl Observer {
                         Ok(false) => {}
                         Ok(true) => verdict(Ok(())),
                         Err(disagreement) => {
+                            let is_body = matches!(self.phase, Phase::ChunkSize | Phase::Trailers);
                             *self = Self { phase: Phase::Stopped, ..Self::new() };
-                            verdict(Err(disagreement));
+                            verdict(Err(if is_body { Disagreement::Chunk } else { disagreement }));
                         }
                     }
                 }
@@ -206,8 +215,8 @@ impl Observer {
             Phase::Fields => self.head.on_field(line)?,
             Phase::ChunkSize => self.phase = after_chunk_size(line)?,
             Phase::Trailers if line.is_empty() => self.phase = Phase::RequestLine,
-            Phase::Trailers if line.contains(&b'\r') => return Err(Disagreement::Chunk),
-            Phase::Trailers | Phase::Body(_) | Phase::Chunk(_) | Phase::Stopped => {}
+            Phase::Trailers => drop(field(line).filter(|(_, value)| is_text(value)).ok_or(Disagreement::Chunk)?),
+            Phase::Body(_) | Phase::Chunk(_) | Phase::Stopped => {}
         }
         Ok(false)
     }
@@ -241,12 +250,7 @@ impl Head {
     }
 
     fn on_field(&mut self, line: &[u8]) -> Result<(), Disagreement> {
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(Disagreement::Field)?;
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        // Leading whitespace is a folded line, whitespace before the colon is an invitation to read another name.
-        if name.is_empty() || name.iter().any(|byte| *byte <= b' ') {
-            return Err(Disagreement::Field);
-        }
+        let (name, value) = field(line).ok_or(Disagreement::Field)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             self.on_length(value.trim_ascii())
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -294,6 +298,20 @@ impl Head {
     }
 }
 
+/// The name and the value of a header or trailer, or `None`: leading whitespace is a folded line, whitespace before the
+/// colon is an invitation to read another name.
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let is_name = !name.is_empty() && !name.iter().any(|byte| *byte <= b' ');
+    is_name.then_some((name, value))
+}
+
+/// Whether there is no control character but the tab in it.
+fn is_text(value: &[u8]) -> bool {
+    value.iter().all(|byte| !byte.is_ascii_control() || *byte == b'\t')
+}
+
 /// Leaves out up to `left` of `bytes` and returns what is still to come.
 fn skip(bytes: &mut &[u8], left: u64) -> u64 {
     let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -304,7 +322,7 @@ fn skip(bytes: &mut &[u8], left: u64) -> u64 {
 fn after_chunk_size(line: &[u8]) -> Result<Phase, Disagreement> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, rest) = line.split_at(digits);
-    let is_plain = matches!(rest.first(), None | Some(b' ' | b'\t' | b';')) && !rest.contains(&b'\r');
+    let is_plain = matches!(rest.first(), None | Some(b' ' | b'\t' | b';')) && is_text(rest);
     // Sixteen digits fill a u64; hyper refuses more, even zeros do not help a size over the type.
     if size.is_empty() || size.len() > 16 || !is_plain {
         return Err(Disagreement::Chunk);
@@ -316,7 +334,8 @@ fn after_chunk_size(line: &[u8]) -> Result<Phase, Disagreement> {
         0 => Ok(Phase::Trailers),
         // The chunk's own line end is skipped with it: hyper checks those two bytes and ends the connection if they
         // are anything else.
-        _ => size.checked_add(2).map(Phase::Chunk).ok_or(Disagreement::Chunk),
+        1..=LENGTH_LIMIT => Ok(Phase::Chunk(size + 2)),
+        _ => Err(Disagreement::Chunk),
     }
 }
 
@@ -327,7 +346,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     }
     digits.iter().try_fold(0u64, |sum, digit| {
         let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        sum.checked_mul(10)?.checked_add(digit)
+        sum.checked_mul(10)?.checked_add(digit).filter(|sum| *sum <= LENGTH_LIMIT)
     })
 }
 

@@ -163,6 +163,18 @@ impl WireState {
         Err(Disagreement::of_code(code).unwrap_or(Disagreement::Unobserved))
     }
 
+    /// The verdict on the body of the request that the last verdict was taken for, as far as it was read. The observer is
+    /// ahead of whoever reads the body: where it is stricter than hyper, the end of a malformed body is never believed.
+    ///
+    /// # Errors
+    /// When its chunks are malformed.
+    pub fn body_verdict(&self) -> Result<(), Disagreement> {
+        let is_chunk = self.disagreement.load(Acquire) == Disagreement::Chunk as u8;
+        // Otherwise it is the body of a later request.
+        let is_this = self.heads_taken.load(Relaxed) == self.heads_seen.load(Acquire);
+        if is_chunk && is_this { Err(Disagreement::Chunk) } else { Ok(()) }
+    }
+
     pub(super) fn on_verdict(&self, verdict: Result<(), Disagreement>) {
         match verdict {
             Ok(()) => self.heads_seen.store(self.heads_seen.load(Relaxed).wrapping_add(1), Release),

@@ -6,6 +6,7 @@
 //! the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
 mod apps;
+mod bad_peers;
 mod cli;
 mod clients;
 mod forward;
@@ -18,6 +19,7 @@ mod node;
 mod poll;
 mod proxies;
 mod scopes;
+mod smuggling;
 mod subscribe;
 mod takeover;
 mod traps;

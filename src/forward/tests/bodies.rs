@@ -157,6 +157,38 @@ async fn a_client_that_waits_for_100_is_not_made_to_send_when_there_is_no_app() 
 
 /// The app says no before it has read the upload. The client must get to hear that, and an upload that nobody reads
 /// must not hold the two connections for ever.
+/// A body that trickles is a slow client; one that stops holds a connection of the app for nothing.
+#[tokio::test]
+async fn an_upload_in_which_nothing_comes_is_given_up() {
+    let rig = Rig::new().await;
+    let mut client = rig.client("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc").await;
+    let (mut app, _) = rig.accept().await;
+    assert_eq!(read_text(&mut app, 3).await, "abc");
+    let head = within(read_head(&mut client)).await;
+    assert_eq!(status(&head), "HTTP/1.1 408 Request Timeout");
+    assert_eq!(lines(&head, "connection"), ["close"]);
+    closed(&mut client).await;
+    closed(&mut app).await;
+    assert_eq!(rig.count(Outcome::Cancelled), 1);
+}
+
+/// What the observer has found malformed is not believed to be whole, even where hyper believes it.
+#[tokio::test]
+async fn a_malformed_body_never_ends_for_the_app_and_is_the_clients_fault() {
+    let rig = Rig::new().await;
+    for body in
+        ["3;\0\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\n\nX: y\r\n\r\n", "3\r\nabc\r\n0\r\nX: y\n\r\n", "3\r\nabcd"]
+    {
+        let text = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        let mut client = rig.client(&text).await;
+        let head = within(read_head(&mut client)).await;
+        assert_eq!(status(&head), "HTTP/1.1 400 Bad Request", "{body:?}");
+        assert_eq!(lines(&head, "connection"), ["close"], "{body:?}");
+        closed(&mut client).await;
+    }
+    assert_eq!(rig.count(Outcome::Cancelled), 4);
+}
+
 #[tokio::test]
 async fn an_early_answer_reaches_the_client_and_ends_an_upload_that_stalls() {
     let rig = Rig::new().await;

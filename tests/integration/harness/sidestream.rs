@@ -21,6 +21,7 @@ pub(crate) struct Builder {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     log: String,
+    log_format: &'static str,
     /// A subcommand, which comes before the flags.
     command: Option<&'static str>,
 }
@@ -116,12 +117,27 @@ impl Builder {
         self
     }
 
+    /// Lines for people instead of JSON.
+    pub(crate) fn text_log(mut self) -> Self {
+        self.log_format = "text";
+        self
+    }
+
     /// Starts the child and waits until both sides listen.
     pub(crate) async fn start(self) -> Sidestream {
-        let Self { args, envs, log, command } = self;
+        let Self { args, envs, log, log_format, command } = self;
         let mut child = binary()
             .args(command)
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--log", &log])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--log-format",
+                log_format,
+                "--log",
+                &log,
+            ])
             .args(args)
             .envs(envs)
             .stdout(Stdio::null())
@@ -150,13 +166,19 @@ impl Sidestream {
 
     /// The demo, which brings its own app.
     pub(crate) fn demo() -> Builder {
-        Builder { args: Vec::new(), envs: Vec::new(), log: "info".to_owned(), command: Some("demo") }
+        Builder {
+            args: Vec::new(),
+            envs: Vec::new(),
+            log: "info".to_owned(),
+            log_format: "json",
+            command: Some("demo"),
+        }
     }
 
     /// A child in front of whatever listens at `addr`.
     pub(crate) fn before_addr(addr: SocketAddr) -> Builder {
         let args = vec!["--upstream".to_owned(), format!("http://{addr}")];
-        Builder { args, envs: Vec::new(), log: "info".to_owned(), command: None }
+        Builder { args, envs: Vec::new(), log: "info".to_owned(), log_format: "json", command: None }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -334,9 +356,13 @@ impl Log {
         }
     }
 
-    /// The address of one side, from `{…,"message":"listening","side":…,"addr":…}`.
+    /// The address of one side, from `{…,"message":"listening","side":…,"addr":…}` or `listening side=… addr=…`.
     async fn address(&mut self, side: &str) -> Option<SocketAddr> {
+        let text = format!("listening side=\"{side}\" addr=");
         let found = self.find(|line| {
+            if let Some((_, addr)) = line.split_once(&text) {
+                return addr.split(' ').next()?.parse().ok();
+            }
             let line: Value = serde_json::from_str(line).ok()?;
             let is_it = line["message"] == "listening" && line["side"] == side;
             is_it.then(|| line["addr"].as_str()?.parse().ok()).flatten()
