@@ -234,12 +234,14 @@ class Soak:
             opened = samples.get('connections_opened_total', route=route)
             closed = samples.get('connections_closed_total', route=route)
             self.ledger.check(opened == closed, 'wrong counter', f'{route}: {opened:.0f} opened, {closed:.0f} closed')
-        for reason in ['error']:
-            count = samples.get('connections_closed_total', reason=reason)
-            self.ledger.check(count == 0, 'wrong counter', f'{count:.0f} streams closed by reason {reason}')
-        for name, labels in [('connections_rejected_total', {}), ('job_state_violations_total', {})]:
+        none_of = [
+            ('connections_closed_total', {'reason': 'error'}),
+            ('connections_rejected_total', {}),
+            ('job_state_violations_total', {}),
+        ]
+        for name, labels in none_of:
             count = samples.get(name, **labels)
-            self.ledger.check(count == 0, 'wrong counter', f'{name} is {count:.0f}')
+            self.ledger.check(count == 0, 'wrong counter', f'{name} {labels} is {count:.0f}')
         received = self.ledger.received[self.side.life]
         sent = sum(
             samples.get('frames_sent_total', kind=kind, route=route)
@@ -248,8 +250,8 @@ class Soak:
         )
         self.ledger.check(received > 0, 'wrong counter', 'nothing was received in the last life')
         self.ledger.check(sent >= received, 'wrong counter', f'{sent:.0f} frames sent, {received} events received')
-        published = samples.get('events_published_total')
-        self.ledger.check(0 < published <= sent, 'wrong counter', f'{published:.0f} published, {sent:.0f} sent')
+        # Of what is published while a topic lingers nothing is sent, so there is no bound from above.
+        self.ledger.check(samples.get('events_published_total') > 0, 'wrong counter', 'nothing was published')
         self.closed = {
             reason: int(samples.get('connections_closed_total', reason=reason))
             for reason in ('client', 'done', 'stale', 'slow', 'max_age', 'upstream', 'denied')
