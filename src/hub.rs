@@ -258,6 +258,9 @@ impl Inner {
             false => Lenders::fixed(Arc::clone(&order.lender)),
         };
         let topic = Topic::new(order.key.clone(), order.store, lenders, Arc::clone(metrics));
+        if let (Store::Log { .. }, Some(id)) = (order.store, &order.first_id) {
+            topic.begins_after(id);
+        }
         let source = sources.start(&topic, order);
         let id = self.next_id;
         self.next_id += 1;

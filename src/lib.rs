@@ -71,3 +71,7 @@ pub mod metrics;
 pub mod readiness;
 pub mod shutdown;
 pub mod stats;
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

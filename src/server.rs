@@ -178,7 +178,7 @@ impl Server {
 
 /// The client's address: the peer's, unless that is a proxy we trust; then the last address in `X-Forwarded-For` that is
 /// not one of ours too, because whatever stands before it may be the client's own invention.
-fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     let peer = peer.to_canonical();
     if !is_trusted(&peer) {

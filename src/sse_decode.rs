@@ -196,11 +196,17 @@ impl Decoder {
         }
         match field {
             Field::Data => append(&mut self.data, part, self.limit).or_else(|_| self.overflow()),
-            Field::Id if part.contains(&0) => {
-                self.line = Line::Ignored;
+            Field::Event | Field::Id => {
+                let nul = part.iter().position(|byte| *byte == 0).filter(|_| matches!(field, Field::Id));
+                // What stands before the NUL has to fit all the same, or the verdict would depend on the cuts.
+                if append(&mut self.value, &part[..nul.unwrap_or(part.len())], self.limit).is_err() {
+                    return self.overflow();
+                }
+                if nul.is_some() {
+                    self.line = Line::Ignored;
+                }
                 Ok(())
             }
-            Field::Event | Field::Id => append(&mut self.value, part, self.limit).or_else(|_| self.overflow()),
             Field::Retry(digits) => {
                 match add_digits(*digits, part) {
                     Some(sum) => *digits = sum,

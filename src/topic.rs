@@ -171,6 +171,7 @@ impl Topic {
             entries: VecDeque::new(),
             entries_bytes: 0,
             dropped_seq: 0,
+            before_window: None,
             greeting: Vec::new(),
             greeting_is_old: false,
             notice: None,
@@ -208,6 +209,11 @@ impl Topic {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no code panics under this lock")
+    }
+
+    /// The app is asked to begin behind the event `id`, which a client has. To be called before anybody has joined.
+    pub fn begins_after(&self, id: &str) {
+        self.lock().before_window = Some(id.into());
     }
 
     // --- written by the source ---
@@ -413,10 +419,15 @@ impl Topic {
     /// Places a newcomer. An id that is not known here is no error: it is a newcomer like any other.
     pub fn place(&self, cursor: &mut Cursor, last_event_id: Option<&str>) -> Resumed {
         let inner = self.lock();
-        let known = last_event_id.filter(|id| !id.is_empty()).and_then(|id| {
+        let wanted = last_event_id.filter(|id| !id.is_empty());
+        let known = wanted.and_then(|id| {
             // Several events may carry one id, when the app names only some: the reader has seen the last of them.
             inner.entries.iter().rev().find(|entry| entry.id.as_deref() == Some(id))
         });
+        if known.is_none() && wanted.is_some() && inner.before_window.as_deref() == wanted {
+            cursor.seq = inner.dropped_seq;
+            return Resumed::Here;
+        }
         if let Some(seen) = known {
             let is_last = inner.entries.back().is_some_and(|last| last.seq == seen.seq);
             cursor.seq = seen.seq;

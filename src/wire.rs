@@ -8,7 +8,7 @@
 //! It wants to be served by `hyper::server::conn::http1` inside a `TokioIo`, with `pipeline_flush` off (the default),
 //! `half_close` off (the default) and `max_buf_size(64 KiB)`.
 
-mod framing;
+pub(crate) mod framing;
 mod state;
 
 use std::{

@@ -343,6 +343,17 @@ fn split<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     cuts.into_iter().map(|end| &stream[mem::replace(&mut start, end)..end]).collect()
 }
 
+// An id with a NUL is ignored; whether it is too long as well must not depend on what arrives together.
+#[test]
+fn a_long_id_with_a_nul_is_too_long_however_it_is_cut() {
+    let stream = b"id: 123456\x00\ndata: a\n\n";
+    for chunks in [stream.chunks(stream.len()), stream.chunks(1), stream.chunks(11)] {
+        let mut decoder = Decoder::new(5);
+        let verdicts: Vec<_> = chunks.map(|chunk| decoder.push(chunk, &mut Vec::new())).collect();
+        assert_eq!(verdicts.last(), Some(&Err(TooLarge { limit: 5 })));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 

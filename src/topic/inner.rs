@@ -23,6 +23,9 @@ pub(super) struct Inner {
     pub(super) entries_bytes: usize,
     /// The number of the last entry that fell out of the window.
     pub(super) dropped_seq: u64,
+    /// The id that stands right before the window: of the last entry that fell out of it, or the one behind which the app
+    /// was asked to begin. Whoever comes back with it has missed nothing that is not there.
+    pub(super) before_window: Option<Box<str>>,
     pub(super) greeting: Vec<Entry>,
     /// The source's stream began anew: the next event starts a new greeting.
     pub(super) greeting_is_old: bool,
@@ -112,6 +115,7 @@ impl Inner {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.entries_bytes -= oldest.frame.len();
             self.dropped_seq = oldest.seq;
+            self.before_window = oldest.id;
         }
     }
 

@@ -225,6 +225,35 @@ async fn a_newcomer_to_a_log_gets_what_is_new_and_one_that_comes_back_what_it_mi
     assert_eq!(read(&mut back), ["again 2", "again 3", "4"]);
 }
 
+// A tab that opens a topic with its `Last-Event-ID` and is gone before the first event comes back with the same id, while
+// the topic lingers. Its id is none of the window's, and still it is known what it has missed.
+#[tokio::test]
+async fn who_comes_back_to_where_the_topic_began_has_missed_all_of_it() {
+    let bench = Bench::new(10);
+    let mut order = bench.order("/jobs/1", "a", LOG);
+    order.first_id = Some("7".to_owned());
+    drop(bench.subscribe(order));
+    events(&bench.topic(), 8..=9);
+    let mut back = placed(&bench, LOG, Some("7"));
+    let mut unknown = placed(&bench, LOG, Some("6"));
+    events(&bench.topic(), 10..=10);
+    assert_eq!(read(&mut back), ["again 8", "again 9", "10"]);
+    assert_eq!(read(&mut unknown), ["10"]);
+}
+
+// Of what fell out of the window, the last event is not missed by whoever has it.
+#[tokio::test]
+async fn who_has_the_last_event_before_the_window_goes_on_at_its_beginning() {
+    let bench = Bench::new(10);
+    let _first = bench.watch(LOG);
+    let last = u32::try_from(REPLAY_EVENTS_MAX).unwrap() + 2;
+    events(&bench.topic(), 1..=last);
+    let mut back = placed(&bench, LOG, Some("2"));
+    let mut late = placed(&bench, LOG, Some("1"));
+    assert_eq!(read(&mut back).len(), REPLAY_EVENTS_MAX);
+    assert_eq!(read(&mut late), [""; 0]);
+}
+
 // An app that names only some events leaves several with one id; the client saw all of them, as far as anybody can tell.
 #[tokio::test]
 async fn among_events_with_one_id_a_reader_goes_on_after_the_last() {
