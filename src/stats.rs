@@ -69,7 +69,7 @@ impl Stats {
         json!({
             "route": self.name(id),
             "active": metrics.active(),
-            "stale": metrics.stale.get(),
+            "stale": metrics.stale(),
             "opened": metrics.opened_count(),
             "closed": labels(CloseReason::ALL, |reason| (reason.as_str(), metrics.closed_count(reason))),
             "invalid_state_errors": labels(InvalidStateSide::ALL, |side| (side.as_str(), metrics.invalid_state_count(side))),
@@ -110,6 +110,7 @@ impl Stats {
                 "address": stream.peer.to_string(),
                 "age_seconds": stream.opened.elapsed().as_secs_f64(),
                 "blocked_seconds": stream.blocked_for.map(|blocked| blocked.as_secs_f64()),
+                "unacknowledged_seconds": stream.unacknowledged_for.map(|waiting| waiting.as_secs_f64()),
             })
         });
         json!({ "total": streams.len(), "listed": rows.collect::<Vec<_>>() })
