@@ -139,6 +139,15 @@ pub struct StreamView {
     pub unacknowledged_for: Option<Duration>,
 }
 
+// === impl StreamView ===
+
+impl StreamView {
+    /// For how long its client has made us wait, one way or the other.
+    pub fn waiting_for(&self) -> Duration {
+        self.blocked_for.max(self.unacknowledged_for).unwrap_or_default()
+    }
+}
+
 // === impl Limits ===
 
 impl Limits {
@@ -499,3 +508,6 @@ impl Drop for Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ label! {
         Client => "client",
         /// The job reached its end, or the app said 204 or took the job away.
         Done => "done",
-        /// The peer took nothing for `--reap-after`.
+        /// The peer acknowledged nothing for `--reap-after`.
         Stale => "stale",
         /// The reader fell out of the replay window.
         Slow => "slow",

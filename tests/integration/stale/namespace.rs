@@ -166,7 +166,9 @@ async fn cut_off(how: &str, cut: impl FnOnce(&Network)) {
     let serving = tokio::spawn(async move {
         let mut streams = vec![notifications.accept().await];
         for _ in 0..EACH {
-            streams.push(chat.accept().await);
+            let stream = chat.accept().await;
+            stream.send("data: a\n\n").await;
+            streams.push(stream);
         }
         streams
     });
