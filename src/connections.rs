@@ -160,7 +160,9 @@ impl Limits {
     /// longer than `--reap-after`, because since Linux 5.11 the kernel also ends who has kept its window closed for so
     /// long, though it answers: a suspended tab, say, whose stream is not blocked and so is not reaped.
     pub fn user_timeout(&self) -> Duration {
-        self.reap_after * 5
+        // The kernel takes milliseconds in 31 bits.
+        const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+        self.reap_after.saturating_mul(5).min(LONGEST)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! - **silent**: segments are on their way, or questions about a closed window unanswered, and the kernel has heard no
 //!   acknowledgement of any kind for so long. A heartbeat that was written a moment ago into a long quiet is no evidence,
-//!   so what waits must have waited for a while itself: see [`patience`].
+//!   so what waits must have waited for a while itself: see `patience`.
 //! - **stuck**: our write is blocked for so long, and not one byte was acknowledged in that time. Its kernel may still
 //!   answer that the window is closed; but nobody reads behind it, and what we hold for it grows no newer.
 //!

@@ -78,6 +78,19 @@ async fn a_seat_is_stale_while_its_peer_is_silent_and_takes_that_with_it() {
     drop(wire);
 }
 
+#[test]
+fn the_times_of_the_sweep_follow_the_flags() {
+    let with = |stale, reap| Limits {
+        stale_after: Duration::from_secs(stale),
+        reap_after: Duration::from_secs(reap),
+        ..LIMITS
+    };
+    assert_eq!(with(35, 60).sweep_interval(), Duration::from_secs(1));
+    assert_eq!(with(2, 4).sweep_interval(), Duration::from_millis(500));
+    assert_eq!(with(35, 60).user_timeout(), Duration::from_secs(300));
+    assert_eq!(with(35, u64::MAX).user_timeout().as_millis(), 0x7fff_ffff);
+}
+
 // What comes on the connection after a stream is an ordinary answer, and its client may be as slow as it likes.
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{listed, reaped};
 use crate::harness::{PROGRESS_PATH, app::App, fill, progress, running, sidestream::Sidestream, within};
 
-const REAP_AFTER: Duration = Duration::from_secs(3);
+const REAP_AFTER: Duration = Duration::from_secs(4);
 
 /// Our write to a slow reader stays blocked until a third of the send buffer is free, which may take minutes; each byte
 /// that it takes meanwhile shows that it lives. Its neighbour's kernel answers, too, but takes no byte.
@@ -17,7 +17,7 @@ async fn a_reader_that_takes_a_little_is_slow_and_one_that_takes_nothing_is_stal
     let side = Sidestream::before(&app)
         .route(&progress("heartbeat=100ms"))
         .flag("--stale-after", "1s")
-        .flag("--reap-after", "3s")
+        .flag("--reap-after", "4s")
         .start()
         .await;
     let mut clock = side.sse("/api/progress/clock").open().await;
