@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
-use super::{listed, reaped};
-use crate::harness::{PROGRESS_PATH, app::App, fill, progress, running, sidestream::Sidestream, within};
+use serde_json::json;
+
+use super::{go_dark, listed, reaped};
+use crate::harness::{
+    PROGRESS_PATH,
+    app::{Answer, App},
+    fill, progress, running,
+    sidestream::Sidestream,
+    within,
+};
 
 const REAP_AFTER: Duration = Duration::from_secs(4);
 
@@ -44,5 +52,36 @@ async fn a_reader_that_takes_a_little_is_slow_and_one_that_takes_nothing_is_stal
     assert_eq!(reaped(&side).await, 1.0);
     assert_eq!(side.metric("connections_active", &[("route", PROGRESS_PATH)]).await, 2.0);
     assert!(are_blocked(1).await, "it is blocked still");
+    side.until_metric("connections_stale", &[], 0.0).await;
+}
+
+/// Two tabs that have stopped reading, with their windows closed. Our buffers have room, so no write is blocked; the
+/// kernel asks now and then whether the window is open again, and one of the two no longer answers.
+#[tokio::test]
+async fn a_reader_behind_a_closed_window_is_stale_only_when_its_kernel_is_silent_too() {
+    let app = App::start();
+    app.job("v1").answer(running(1));
+    let side = Sidestream::before(&app)
+        .route(&progress("heartbeat=100ms"))
+        .flag("--stale-after", "500ms")
+        .flag("--reap-after", "4s")
+        .start()
+        .await;
+    let mut alive = side.sse("/api/progress/v1").receive_buffer(4096).open().await;
+    alive.next_event().await;
+    let mut dead = side.sse("/api/progress/v1").receive_buffer(4096).open().await;
+    dead.next_event().await;
+    let large = json!({"id": "v1", "status": "processing", "padding": "x".repeat(300 * 1024)});
+    app.job("v1").answer(Answer::json(&large));
+    side.until("both to be sent it", |samples| samples.total("sent_bytes_total") > 600.0 * 1024.0).await;
+
+    go_dark(&mut dead);
+    side.until_metric("connections_stale", &[], 1.0).await;
+    let blocked = listed(&side, "blocked_seconds").await;
+    side.until_metric("connections_closed_total", &[("reason", "stale")], 1.0).await;
+
+    assert_eq!(blocked, [None, None], "our buffers have room");
+    assert_eq!(side.metric("connections_active", &[]).await, 1.0);
+    assert_eq!(alive.next_event().await.json(), large);
     side.until_metric("connections_stale", &[], 0.0).await;
 }
