@@ -16,7 +16,9 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::tcp::TcpInfo;
 
-/// A receiver may hold back an acknowledgement for half a second (RFC 1122, section 4.2.3.2); less says nothing.
+/// A receiver may hold back an acknowledgement for half a second (RFC 1122, section 4.2.3.2), and Linux answers questions
+/// about its closed window once in so long (`tcp_invalid_ratelimit`), so that the second of two close ones may have to wait
+/// for a third; less says nothing.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 
 /// What is remembered of a stream's peer between two looks: 16 bytes. Times are counted from the beginning of the stream.
