@@ -22,7 +22,7 @@ use crate::{
     route::Route,
     scope::Scopes,
     server::Server,
-    shard::{Shards, StaleCounts},
+    shard::Shards,
     shutdown::Shutdown,
     source::{Asker, Sources, schedule::Schedule},
     stats::Stats,
@@ -229,7 +229,6 @@ struct Parts {
     schedule: Arc<Schedule>,
     connections: Arc<Connections>,
     shards: Arc<Shards>,
-    stale: Arc<StaleCounts>,
     server: Arc<Server>,
     admin: Arc<Admin>,
 }
@@ -257,8 +256,7 @@ impl Parts {
         };
         let connections = Connections::new(limits, Arc::clone(&metrics));
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let stale = StaleCounts::new(count, metrics.routes().len());
-        let shards = Shards::start(count, limits, &metrics, &stale)?;
+        let shards = Shards::start(count, limits, &metrics)?;
         let asker = Asker::new(upstream.clone(), Arc::clone(&metrics));
         let streams = Streams {
             routes: Arc::clone(&routes),
@@ -298,7 +296,6 @@ impl Parts {
             schedule,
             connections,
             shards,
-            stale,
             server: Arc::new(server),
         })
     }
@@ -314,13 +311,13 @@ impl Parts {
         tracker.spawn(async move { stopped.run_until_cancelled(schedule.run()).await });
 
         let (hub, connections) = (Arc::clone(&self.hub), Arc::clone(&self.connections));
-        let (stale, metrics) = (Arc::clone(&self.stale), Arc::clone(&self.metrics));
+        let metrics = Arc::clone(&self.metrics);
         let (routes, stopped) = (self.routes, stop.clone());
         tracker.spawn(async move {
             let sweeps = async {
                 loop {
                     tokio::time::sleep(connections.sweep_interval()).await;
-                    connections.sweep((0..routes).map(|route| stale.of(route)).collect());
+                    connections.sweep();
                     sweep_data_age(&hub, &metrics, routes);
                 }
             };

@@ -243,7 +243,7 @@ fn limits(config: &Config) -> Vec<String> {
         format!("{} streams, {per_ip}; {} topics. {believed}", config.max_connections, config.max_topics),
         format!("{} polls in flight at once.{grace}", config.poll_concurrency),
         format!(
-            "A client that takes nothing counts as stale after {} and is closed after {}. When the process is \
+            "A client that acknowledges nothing counts as stale after {} and is closed after {}. When the process is \
              told to stop, streams are {drain}.",
             time(config.stale_after),
             time(config.reap_after),

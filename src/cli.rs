@@ -194,12 +194,12 @@ pub struct RunArgs {
         value_parser = value::positive_number, help_heading = "Limits")]
     pub max_topics: usize,
 
-    /// A client that takes nothing of what is sent to it for this long counts as stale
+    /// A client that acknowledges nothing of what is sent to it for this long counts as stale
     #[arg(long, env = "SIDESTREAM_STALE_AFTER", value_name = "TIME", default_value = "35s",
         value_parser = value::positive_duration, help_heading = "Life")]
     pub stale_after: Duration,
 
-    /// A client that takes nothing for this long is closed
+    /// A client that acknowledges nothing for this long is closed
     #[arg(long, env = "SIDESTREAM_REAP_AFTER", value_name = "TIME", default_value = "60s",
         value_parser = value::positive_duration, help_heading = "Life")]
     pub reap_after: Duration,

@@ -55,7 +55,7 @@ pub struct Config {
     pub max_connections_per_ip: usize,
     /// Topics at once; at least 1.
     pub max_topics: usize,
-    /// A stream whose peer takes nothing for this long is stale; shorter than `reap_after`.
+    /// A stream whose peer acknowledges nothing for this long is stale; shorter than `reap_after`.
     pub stale_after: Duration,
     /// A stream whose peer takes nothing for this long is closed.
     pub reap_after: Duration,

@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, RouteMetrics, Transport},
+    pulse::{Pulse, Signs},
+    tcp,
     wire::WireState,
 };
 
@@ -68,10 +70,24 @@ struct Stream {
     /// When the drain ends it, in milliseconds after it was opened, plus one; 0 = not. Written by the drain, read by the
     /// stream when it is woken.
     drain_at: AtomicU64,
+    /// Whether its peer still acknowledges. Written by the sweep, and once more when the seat is dropped.
+    watch: Mutex<Watch>,
     /// The sweep ended it. Written by the sweep, read when the seat is dropped.
     reaped: AtomicBool,
     /// The stream's task.
     waker: AtomicWaker,
+}
+
+/// What the sweep remembers of a stream.
+#[derive(Debug, Default)]
+struct Watch {
+    pulse: Pulse,
+    /// Bytes that the kernel had been given at the last look.
+    written: u64,
+    /// Counted as stale.
+    is_stale: bool,
+    /// The seat has been left: nothing is counted any more.
+    is_over: bool,
 }
 
 /// What a connection shares with the streams on it.
@@ -93,6 +109,8 @@ pub struct Permit {
     transport: Transport,
     /// The stream has begun. Until then the place is only kept: the app may still refuse, and that is no stream.
     is_open: bool,
+    /// Counted as stale.
+    is_stale: bool,
     /// Why the stream ends; the client, unless the stream says otherwise.
     reason: CloseReason,
     wrote_to_closed: bool,
@@ -117,6 +135,35 @@ pub struct StreamView {
     pub opened: Instant,
     /// For how long writes to it have been blocked.
     pub blocked_for: Option<Duration>,
+    /// For how long something sent to it has waited for an acknowledgement.
+    pub unacknowledged_for: Option<Duration>,
+}
+
+// === impl StreamView ===
+
+impl StreamView {
+    /// For how long its client has made us wait, one way or the other.
+    pub fn waiting_for(&self) -> Duration {
+        self.blocked_for.max(self.unacknowledged_for).unwrap_or_default()
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// How often each stream is looked at: often enough that `--stale-after` means what it says, give or take a quarter.
+    pub fn sweep_interval(&self) -> Duration {
+        (self.stale_after / 4).clamp(Duration::from_millis(50), Duration::from_secs(1))
+    }
+
+    /// The backstop: after this the kernel ends a stream by itself (`TCP_USER_TIMEOUT`), should no sweep come. It is much
+    /// longer than `--reap-after`, because since Linux 5.11 the kernel also ends who has kept its window closed for so
+    /// long, though it answers: a suspended tab, say, whose stream is not blocked and so is not reaped.
+    pub fn user_timeout(&self) -> Duration {
+        // The kernel takes milliseconds in 31 bits.
+        const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+        self.reap_after.saturating_mul(5).min(LONGEST)
+    }
 }
 
 // === impl Connections ===
@@ -153,6 +200,7 @@ impl Connections {
             opened: Instant::now(),
             transport,
             is_open: false,
+            is_stale: false,
             reason: CloseReason::Client,
             wrote_to_closed: false,
         })
@@ -211,39 +259,37 @@ impl Connections {
         }
     }
 
-    /// Counts the listed streams that are stale, and ends those that were stale for too long. `stale` holds the counts of
-    /// those elsewhere, by route.
-    pub fn sweep(&self, mut stale: Vec<i64>) {
-        let mut reap = Vec::new();
-        for (_, stream) in self.listed().iter() {
-            let blocked = stream.blocked_for().unwrap_or_default();
-            if blocked > self.limits.stale_after {
-                stale[stream.view.route.0] += 1;
+    /// Looks at the listed streams: counts those that are stale, and ends those that were stale for too long. The streams
+    /// in shards are looked at there.
+    pub fn sweep(&self) {
+        // Not under the list's lock: each look is a call to the kernel, and streams come and go meanwhile.
+        let streams: Vec<_> = self.listed().iter().map(|(_, stream)| Arc::clone(stream)).collect();
+        let now = Instant::now();
+        for stream in streams {
+            let mut watch = stream.watch();
+            if watch.is_over {
+                continue;
             }
-            if blocked > self.limits.reap_after {
-                reap.push(Arc::clone(stream));
+            let signs = stream.look(&mut watch, now);
+            watch.mark_stale(signs.are_missing_for(self.limits.stale_after), self.metrics.route(stream.view.route));
+            if signs.are_missing_for(self.limits.reap_after) {
+                stream.reaped.store(true, Ordering::Release);
+                // What is unsent is of no use to it, and the kernel need not keep it.
+                stream.conn.wire.reset_on_close();
+                stream.conn.abort.cancel();
             }
-        }
-        for (route, count) in stale.into_iter().enumerate() {
-            self.metrics.route(RouteId(route)).stale.set(count);
-        }
-        for stream in reap {
-            stream.reaped.store(true, Ordering::Release);
-            stream.conn.abort.cancel();
         }
     }
 
-    /// How often to sweep: often enough that `--stale-after` means what it says, give or take a quarter.
+    /// How often to sweep.
     pub fn sweep_interval(&self) -> Duration {
-        (self.limits.stale_after / 4).clamp(Duration::from_millis(50), Duration::from_secs(5))
+        self.limits.sweep_interval()
     }
 
     /// Every listed stream.
     pub fn list(&self) -> Vec<StreamView> {
-        self.listed()
-            .iter()
-            .map(|(_, stream)| StreamView { blocked_for: stream.blocked_for(), ..stream.view.clone() })
-            .collect()
+        let streams: Vec<_> = self.listed().iter().map(|(_, stream)| Arc::clone(stream)).collect();
+        streams.iter().map(|stream| stream.view_now()).collect()
     }
 
     fn listed(&self) -> MutexGuard<'_, Slab<Arc<Stream>>> {
@@ -268,13 +314,54 @@ impl Connections {
 // === impl Stream ===
 
 impl Stream {
-    fn blocked_for(&self) -> Option<Duration> {
-        self.conn.wire.blocked_since().map(|since| since.elapsed())
+    fn view_now(&self) -> StreamView {
+        let now = Instant::now();
+        // A look that leaves no trace.
+        let mut watch = Watch { ..*self.watch() };
+        let unacknowledged_for = self.look(&mut watch, now).unacknowledged;
+        StreamView { blocked_for: watch.pulse.blocked_for(self.age(now)), unacknowledged_for, ..self.view.clone() }
+    }
+
+    /// Brings the pulse up to date with what the wire has done since, and asks the kernel about the peer unless it is
+    /// known that nothing waits for it. Bytes count as sent when this first sees them: an interval of the sweep late at
+    /// most, and in the peer's favour.
+    fn look(&self, watch: &mut Watch, now: Instant) -> Signs {
+        let (wire, age) = (&self.conn.wire, self.age(now));
+        let written = wire.bytes_written();
+        if std::mem::replace(&mut watch.written, written) != written {
+            watch.pulse.sent(age);
+        }
+        match wire.blocked_since() {
+            Some(since) => watch.pulse.blocked(self.age(since)),
+            None => watch.pulse.unblocked(),
+        }
+        if !watch.pulse.wants_look() {
+            return Signs::default();
+        }
+        watch.pulse.look(wire.socket().with(tcp::info).flatten(), age)
+    }
+
+    fn age(&self, moment: Instant) -> Duration {
+        moment.duration_since(self.view.opened)
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().expect("no code panics under this lock")
     }
 
     fn drain_at(&self, moment: Instant) {
         let after = moment.duration_since(self.view.opened).as_millis();
         self.drain_at.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    fn mark_stale(&mut self, is_stale: bool, metrics: &RouteMetrics) {
+        if std::mem::replace(&mut self.is_stale, is_stale) != is_stale {
+            metrics.mark_stale(is_stale);
+        }
     }
 }
 
@@ -308,6 +395,13 @@ impl Permit {
         self.reason = reason;
     }
 
+    /// Counts the stream as stale, or no more.
+    pub fn mark_stale(&mut self, is_stale: bool) {
+        if std::mem::replace(&mut self.is_stale, is_stale) != is_stale {
+            self.metrics().mark_stale(is_stale);
+        }
+    }
+
     fn metrics(&self) -> &RouteMetrics {
         self.connections.metrics.route(self.route)
     }
@@ -327,11 +421,21 @@ impl Permit {
     /// Makes it a seat: the walks find it, and reach its task and its connection.
     pub fn listed(mut self, conn: Arc<ConnState>) -> Seat {
         self.open();
-        let view = StreamView { route: self.route, peer: self.peer, opened: self.opened, blocked_for: None };
+        let timeout = Some(self.connections.limits.user_timeout());
+        // A refusal leaves the system's own time-out in place; a socket that is gone needs none.
+        let _ = conn.wire.socket().with(|socket| tcp::set_user_timeout(socket, timeout));
+        let view = StreamView {
+            route: self.route,
+            peer: self.peer,
+            opened: self.opened,
+            blocked_for: None,
+            unacknowledged_for: None,
+        };
         let stream = Arc::new(Stream {
             view,
             conn,
             drain_at: AtomicU64::new(0),
+            watch: Mutex::default(),
             reaped: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
@@ -346,6 +450,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.mark_stale(false);
         if self.is_open {
             if self.reason == CloseReason::Client && self.wrote_to_closed {
                 self.metrics().invalid_state(InvalidStateSide::Client);
@@ -390,7 +495,14 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.permit.connections.listed().remove(self.key);
-        if self.stream.reaped.load(Ordering::Acquire) {
+        let mut watch = self.stream.watch();
+        watch.is_over = true;
+        watch.mark_stale(false, self.permit.metrics());
+        drop(watch);
+        let wire = &self.stream.conn.wire;
+        // The connection may go on with requests that are no streams, whose clients may be as slow as the system lets them.
+        let _ = wire.socket().with(|socket| tcp::set_user_timeout(socket, None));
+        if self.stream.reaped.load(Ordering::Acquire) || wire.is_given_up() {
             self.permit.close(CloseReason::Stale);
         }
         if self.stream.conn.wire.write_failed() {
@@ -398,3 +510,6 @@ impl Drop for Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,10 @@ pub mod takeover;
 
 pub mod shard;
 
+pub mod tcp;
+
+pub mod pulse;
+
 pub mod connections;
 pub mod refusal;
 pub mod scope;

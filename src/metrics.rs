@@ -47,7 +47,7 @@ label! {
         Client => "client",
         /// The job reached its end, or the app said 204 or took the job away.
         Done => "done",
-        /// The peer took nothing for `--reap-after`.
+        /// The peer acknowledged nothing for `--reap-after`.
         Stale => "stale",
         /// The reader fell out of the replay window.
         Slow => "slow",
@@ -213,8 +213,7 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct RouteMetrics {
     active: Vec<IntGauge>,
-    /// Streams that count as stale now; written by the sweep alone.
-    pub stale: IntGauge,
+    stale: IntGauge,
     opened: IntCounter,
     closed: Vec<IntCounter>,
     invalid_state: Vec<IntCounter>,
@@ -404,6 +403,16 @@ impl RouteMetrics {
         self.sent_bytes.inc_by(bytes as u64);
     }
 
+    /// Counts one stream more, or less, as stale. Whoever counted it also takes it back.
+    pub fn mark_stale(&self, is_stale: bool) {
+        self.stale.add(if is_stale { 1 } else { -1 });
+    }
+
+    /// Streams that count as stale now.
+    pub fn stale(&self) -> i64 {
+        self.stale.get()
+    }
+
     /// Frames sent so far.
     pub fn frames_sent_count(&self, kind: FrameKind) -> u64 {
         self.frames_sent[kind as usize].get()
@@ -438,7 +447,7 @@ impl RouteVecs {
             stale: gauge_vec(
                 registry,
                 "connections_stale",
-                "Client streams whose peer has taken nothing for longer than --stale-after.",
+                "Client streams whose peer has acknowledged nothing for longer than --stale-after.",
                 &["route"],
             )?,
             opened: counter_vec(registry, "connections_opened_total", "Client streams opened.", &["route"])?,

@@ -86,12 +86,7 @@ impl Shards {
     ///
     /// # Errors
     /// When the system gives no epoll or no thread.
-    pub fn start(
-        count: usize,
-        limits: Limits,
-        metrics: &Arc<Metrics>,
-        stale: &Arc<StaleCounts>,
-    ) -> io::Result<Arc<Self>> {
+    pub fn start(count: usize, limits: Limits, metrics: &Arc<Metrics>) -> io::Result<Arc<Self>> {
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -100,8 +95,7 @@ impl Shards {
                 orders: Mutex::new(Some(Vec::new())),
                 waker: mio::Waker::new(poll.registry(), run::WAKER)?,
             });
-            let shard =
-                run::Shard::new(index, poll, Arc::clone(&inbox), limits, Arc::clone(metrics), Arc::clone(stale));
+            let shard = run::Shard::new(poll, Arc::clone(&inbox), limits, Arc::clone(metrics));
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?);
             inboxes.push(inbox);
         }
@@ -204,28 +198,5 @@ impl std::fmt::Debug for Order {
             Self::List(_) => "List",
             Self::Stop => "Stop",
         })
-    }
-}
-
-/// How many streams of each route are stale, as each shard last counted them.
-#[derive(Debug)]
-pub struct StaleCounts(Mutex<Vec<Vec<i64>>>);
-
-// === impl StaleCounts ===
-
-impl StaleCounts {
-    /// Nobody has counted.
-    pub fn new(shards: usize, routes: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(vec![vec![0; routes]; shards])))
-    }
-
-    /// One shard has counted.
-    fn set(&self, shard: usize, counts: Vec<i64>) {
-        self.0.lock().expect("no code panics under this lock")[shard] = counts;
-    }
-
-    /// The stale streams of a route, over all shards.
-    pub fn of(&self, route: usize) -> i64 {
-        self.0.lock().expect("no code panics under this lock").iter().map(|counts| counts[route]).sum()
     }
 }

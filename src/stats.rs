@@ -1,12 +1,12 @@
 //! The dashboard's data: what the program knows of itself, as one JSON document.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    connections::Connections,
+    connections::{Connections, StreamView},
     guard,
     hub::{Hub, Listed},
     metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Phase, Purpose, RejectReason, RouteId, Violation},
@@ -17,6 +17,9 @@ use crate::{
 
 /// Topics and streams are listed up to this many, those with most subscribers and the oldest first; counts are of all.
 const LISTED_MAX: usize = 100;
+
+/// Streams whose clients have made us wait longest are listed up to this many, beside the oldest.
+const SLOWEST_MAX: usize = 10;
 
 /// Where the data comes from.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ impl Stats {
         json!({
             "route": self.name(id),
             "active": metrics.active(),
-            "stale": metrics.stale.get(),
+            "stale": metrics.stale(),
             "opened": metrics.opened_count(),
             "closed": labels(CloseReason::ALL, |reason| (reason.as_str(), metrics.closed_count(reason))),
             "invalid_state_errors": labels(InvalidStateSide::ALL, |side| (side.as_str(), metrics.invalid_state_count(side))),
@@ -104,15 +107,23 @@ impl Stats {
         let mut streams = self.connections.list();
         streams.extend(self.shards.list().await);
         streams.sort_by_key(|stream| stream.opened);
-        let rows = streams.iter().take(LISTED_MAX).map(|stream| {
-            json!({
-                "route": self.name(stream.route),
-                "address": stream.peer.to_string(),
-                "age_seconds": stream.opened.elapsed().as_secs_f64(),
-                "blocked_seconds": stream.blocked_for.map(|blocked| blocked.as_secs_f64()),
-            })
-        });
-        json!({ "total": streams.len(), "listed": rows.collect::<Vec<_>>() })
+        let listed: Vec<_> = streams.iter().take(LISTED_MAX).map(|stream| self.stream(stream)).collect();
+        // Whoever does badly may be young, and not among those.
+        let total = streams.len();
+        streams.retain(|stream| stream.waiting_for() > Duration::ZERO);
+        streams.sort_by_key(|stream| std::cmp::Reverse(stream.waiting_for()));
+        let slowest: Vec<_> = streams.iter().take(SLOWEST_MAX).map(|stream| self.stream(stream)).collect();
+        json!({ "total": total, "listed": listed, "slowest": slowest })
+    }
+
+    fn stream(&self, stream: &StreamView) -> Value {
+        json!({
+            "route": self.name(stream.route),
+            "address": stream.peer.to_string(),
+            "age_seconds": stream.opened.elapsed().as_secs_f64(),
+            "blocked_seconds": stream.blocked_for.map(|blocked| blocked.as_secs_f64()),
+            "unacknowledged_seconds": stream.unacknowledged_for.map(|waiting| waiting.as_secs_f64()),
+        })
     }
 }
 

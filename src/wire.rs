@@ -29,6 +29,7 @@ use tokio::{
 
 use self::framing::Observer;
 pub use self::{framing::Disagreement, state::WireState};
+use crate::tcp::{self, Lent};
 
 /// How long a connection that is closed in the middle of an upload throws away what still comes. The kernel answers
 /// bytes that arrive after a close with a reset, and a client that is reset while it sends often loses the answer that
@@ -60,8 +61,8 @@ impl Wire {
     /// Wraps a fresh connection: observation begins with its first byte.
     pub fn new(stream: TcpStream) -> Self {
         Self {
+            state: Arc::new(WireState::new(Lent::new(&stream))),
             stream: Some(stream),
-            state: Arc::new(WireState::new()),
             observer: Observer::new(),
             early: None,
             linger: None,
@@ -83,6 +84,7 @@ impl Wire {
 
     /// Gives the socket away: to a tunnel, or to the streams. Only when [`WireState::is_flushed`], or bytes are lost.
     pub fn into_inner(mut self) -> TcpStream {
+        self.state.socket().withdraw();
         self.stream.take().expect("only into_inner takes the stream, and it consumes the wire")
     }
 
@@ -131,10 +133,17 @@ impl Wire {
             Poll::Ready(Ok(bytes)) => self.state.on_written(*bytes),
             Poll::Ready(Err(error)) => {
                 use io::ErrorKind::{BrokenPipe, ConnectionReset};
+                self.note_error(error);
                 self.state.on_write_failed(matches!(error.kind(), BrokenPipe | ConnectionReset));
             }
         }
         written
+    }
+
+    fn note_error(&self, error: &io::Error) {
+        if tcp::is_given_up(error) {
+            self.state.on_given_up();
+        }
     }
 }
 
@@ -143,7 +152,7 @@ impl AsyncRead for Wire {
         // What hyper would go on reading, such as a chunk size of zeros without an end, is no body for us any more.
         self.state.body_verdict().map_err(|disagreement| io::Error::new(io::ErrorKind::InvalidData, disagreement))?;
         let before = buf.filled().len();
-        ready!(self.stream_mut().poll_read(cx, buf))?;
+        ready!(self.stream_mut().poll_read(cx, buf)).inspect_err(|error| self.note_error(error))?;
         let Self { observer, state, .. } = &mut *self;
         if observer.is_running() {
             observer.push(&buf.filled()[before..], |verdict| state.on_verdict(verdict));
@@ -201,6 +210,7 @@ impl AsyncWrite for Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
+        self.state.socket().withdraw();
         if let Some(stream) = self.stream.take()
             && self.state.wants_reset()
         {

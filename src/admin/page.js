@@ -43,6 +43,10 @@ function show(stats) {
     route.route, route.active, route.stale, route.opened, notNull(route.closed),
     notNull(route.job_state_violations), route.active ? seconds(route.data_age_seconds) : '–',
   ]));
+  rows('slowest', stats.streams.slowest.map((stream) => [
+    stream.route, stream.address, seconds(stream.age_seconds), seconds(stream.unacknowledged_seconds),
+    seconds(stream.blocked_seconds),
+  ]));
   rows('topics', stats.topics.listed.map((topic) => [
     topic.route, topic.topic, topic.phase, topic.subscribers, seconds(topic.age_seconds),
     topic.pace_seconds == null ? 'stream' : seconds(topic.pace_seconds), topic.status_field ?? '–', topic.status ?? '–',

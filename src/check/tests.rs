@@ -36,8 +36,8 @@ Everything else
 Limits
   10000 streams, with no limit per address; 10000 topics. X-Forwarded-For is believed from nobody.
   64 polls in flight at once. A job's first 404 is asked again for 3s.
-  A client that takes nothing counts as stale after 35s and is closed after 1m. When the process
-  is told to stop, streams are ended over 20s.
+  A client that acknowledges nothing counts as stale after 35s and is closed after 1m. When the
+  process is told to stop, streams are ended over 20s.
 ";
     assert_eq!(text, expected);
 }

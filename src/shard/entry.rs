@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net::Shutdown,
     num::NonZeroU32,
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -15,8 +16,10 @@ use crate::{
     connections::{Permit, StreamView},
     event::Frame,
     metrics::{CloseReason, FrameKind},
+    pulse::{Pulse, Signs},
     stream::body,
     subscription::Subscription,
+    tcp,
     topic::{Delivery, End},
 };
 
@@ -41,8 +44,8 @@ pub(super) struct Entry {
     retry: Option<NonZeroU32>,
     /// When it ends by plan, and why.
     pub(super) ends_at: Option<(Instant, CloseReason)>,
-    /// Since when the peer takes nothing.
-    pub(super) blocked_since: Option<Instant>,
+    /// Whether its peer still acknowledges.
+    pulse: Pulse,
     chunked: bool,
     /// The last event has gone; it only waits for its end.
     closing: bool,
@@ -83,7 +86,7 @@ impl Entry {
             place: 0,
             retry: NonZeroU32::new(retry),
             ends_at: None,
-            blocked_since: None,
+            pulse: Pulse::default(),
             chunked,
             closing: false,
         }
@@ -153,7 +156,7 @@ impl Entry {
             }
         };
         let head = std::mem::take(&mut self.unsent);
-        match self.send_all(&[head, first]) {
+        match self.send_all(&[head, first], now) {
             Served::Over => Served::Over,
             _ => self.serve(account, now),
         }
@@ -165,8 +168,52 @@ impl Entry {
             route: self.permit.route(),
             peer: self.permit.peer(),
             opened: self.permit.opened(),
-            blocked_for: self.blocked_since.map(|since| now.duration_since(since)),
+            blocked_for: self.pulse.blocked_for(self.age(now)),
+            unacknowledged_for: self.look_again(now).unacknowledged,
         }
+    }
+
+    /// Whether the peer's kernel takes nothing more.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.pulse.is_blocked()
+    }
+
+    /// Asks the kernel about the peer, unless it is known that nothing waits for it.
+    pub(super) fn look(&mut self, now: Instant) -> Signs {
+        if !self.pulse.wants_look() {
+            return Signs::default();
+        }
+        self.pulse.look(tcp::info(self.socket.as_fd()), self.age(now))
+    }
+
+    /// The same, and leaves no trace.
+    fn look_again(&self, now: Instant) -> Signs {
+        if !self.pulse.wants_look() {
+            return Signs::default();
+        }
+        let mut pulse = self.pulse;
+        pulse.look(tcp::info(self.socket.as_fd()), self.age(now))
+    }
+
+    /// Counts it as stale, or no more.
+    pub(super) fn mark_stale(&mut self, is_stale: bool) {
+        self.permit.mark_stale(is_stale);
+    }
+
+    /// Its peer takes nothing since now.
+    #[cfg(test)]
+    pub(super) fn block(&mut self, now: Instant) {
+        self.pulse.blocked(self.age(now));
+    }
+
+    /// Whether the next sweep asks the kernel about it.
+    #[cfg(test)]
+    pub(super) fn wants_look(&self) -> bool {
+        self.pulse.wants_look()
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.duration_since(self.permit.opened())
     }
 
     /// A heartbeat, unless something else is on its way: then the silence is over anyway.
@@ -184,8 +231,14 @@ impl Entry {
         drain(&mut self.socket)
     }
 
-    /// The client has gone. Bytes that were still on their way to it were written to a closed stream.
+    /// The client has gone. Bytes that were still on their way to it were written to a closed stream. Or the kernel gave
+    /// up on it, before the sweep did.
     pub(super) fn left(&mut self) {
+        if let Ok(Some(error)) = self.socket.take_error()
+            && tcp::is_given_up(&error)
+        {
+            return self.permit.close(CloseReason::Stale);
+        }
         if !self.unsent.is_empty() {
             self.permit.wrote_to_closed();
         }
@@ -246,20 +299,21 @@ impl Entry {
                 }
             }
         }
-        match self.send_all(&batch) {
+        match self.send_all(&batch, now) {
             Served::Over => Served::Over,
             _ => outcome,
         }
     }
 
     /// Several pieces in one call to the kernel. What it does not take is kept as unsent, so nothing may be unsent before.
-    fn send_all(&mut self, batch: &[Bytes]) -> Served {
+    fn send_all(&mut self, batch: &[Bytes], now: Instant) -> Served {
         let slices: Vec<_> = batch.iter().map(|bytes| IoSlice::new(bytes)).collect();
         let sent = match self.socket.write_vectored(&slices) {
             Ok(sent) => sent,
             Err(error) if is_temporary(&error) => 0,
-            Err(_) => return self.broke(),
+            Err(error) => return self.broke(&error),
         };
+        self.pulse.sent(self.age(now));
         self.unsent = rest_of(batch, sent);
         Served::Idle
     }
@@ -268,29 +322,36 @@ impl Entry {
     fn flush(&mut self, now: Instant) -> Served {
         while !self.unsent.is_empty() {
             match self.socket.write(&self.unsent) {
-                Ok(0) => return self.broke(),
+                Ok(0) => return self.broke(&io::ErrorKind::WriteZero.into()),
                 Ok(sent) => {
-                    // Any byte that is taken shows a living peer.
-                    self.blocked_since = None;
+                    self.pulse.sent(self.age(now));
+                    // There is room in the kernel again because the peer has acknowledged.
+                    self.pulse.unblocked();
                     let _ = self.unsent.split_to(sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked_since.get_or_insert(now);
+                    if !self.pulse.is_blocked() {
+                        self.pulse.blocked(self.age(now));
+                    }
                     return Served::Blocked;
                 }
-                Err(_) => return self.broke(),
+                Err(error) => return self.broke(&error),
             }
         }
         // An empty slice of a long event would keep the whole of it.
         self.unsent = Bytes::new();
-        self.blocked_since = None;
+        self.pulse.unblocked();
         Served::Idle
     }
 
-    /// A write to a client that had gone.
-    fn broke(&mut self) -> Served {
-        self.permit.wrote_to_closed();
+    /// A write to a client that had gone, or that the kernel had given up on.
+    fn broke(&mut self, error: &io::Error) -> Served {
+        if tcp::is_given_up(error) {
+            self.permit.close(CloseReason::Stale);
+        } else {
+            self.permit.wrote_to_closed();
+        }
         Served::Over
     }
 

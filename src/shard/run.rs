@@ -10,10 +10,10 @@ use mio::{Events, Interest, Token};
 use rand::Rng;
 use slab::Slab;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{
-    Adopted, Inbox, Order, StaleCounts,
+    Adopted, Inbox, Order,
     entry::{Account, Entry, Served},
     group::{Group, GroupKey, Round},
 };
@@ -23,26 +23,26 @@ use crate::{
     event::{self, Frame},
     metrics::{CloseReason, FrameKind, Metrics, RouteMetrics},
     stream::body::{Pacing, RETRY_JITTER},
+    tcp,
 };
 
 /// The token of the inbox; streams have their place in the slab.
 pub(super) const WAKER: Token = Token(usize::MAX);
 /// Members served before the shard looks at its sockets and its inbox again: some milliseconds' worth of writes.
 const BATCH: usize = 256;
-/// How often all streams are walked over for what is due: the precision of `--max-age`, of the second after the end, of
-/// the drain and of staleness. At 15,000 streams a walk takes well under a millisecond.
+/// How often all streams are walked over for what is due: the precision of `--max-age`, of the second after the end and
+/// of the drain. At 15,000 streams a walk takes well under a millisecond; the sweep for stale ones, which asks the kernel,
+/// is spread over several walks.
 const TICK: Duration = Duration::from_millis(100);
 /// Socket events taken at once.
 const EVENTS: usize = 1024;
 
 /// One shard; owned by its thread.
 pub(super) struct Shard {
-    index: usize,
     poll: mio::Poll,
     inbox: Arc<Inbox>,
     limits: Limits,
     metrics: Arc<Metrics>,
-    stale: Arc<StaleCounts>,
     entries: Slab<Entry>,
     groups: Slab<Group>,
     by_topic: HashMap<u64, usize>,
@@ -52,6 +52,8 @@ pub(super) struct Shard {
     /// Groups by the time of their next heartbeat.
     heartbeats: BTreeSet<(Instant, usize)>,
     next_tick: Instant,
+    /// Ticks so far: which part of the slab the sweep looks at in this one.
+    ticks: usize,
     stopped: bool,
 }
 
@@ -73,21 +75,12 @@ impl Account for RouteAccount<'_> {
 // === impl Shard ===
 
 impl Shard {
-    pub(super) fn new(
-        index: usize,
-        poll: mio::Poll,
-        inbox: Arc<Inbox>,
-        limits: Limits,
-        metrics: Arc<Metrics>,
-        stale: Arc<StaleCounts>,
-    ) -> Self {
+    pub(super) fn new(poll: mio::Poll, inbox: Arc<Inbox>, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
-            index,
             poll,
             inbox,
             limits,
             metrics,
-            stale,
             entries: Slab::new(),
             groups: Slab::new(),
             by_topic: HashMap::new(),
@@ -95,6 +88,7 @@ impl Shard {
             walks: VecDeque::new(),
             heartbeats: BTreeSet::new(),
             next_tick: Instant::now(),
+            ticks: 0,
             stopped: false,
         }
     }
@@ -170,6 +164,9 @@ impl Shard {
         let group = self.group_of(&subscription, &pacing, now);
         let mut entry = Entry::new(mio::net::TcpStream::from_std(socket), head, chunked, subscription, permit, retry);
         entry.ends_at = ends_at;
+        if let Err(error) = tcp::set_user_timeout(entry.socket(), Some(self.limits.user_timeout())) {
+            debug!(%error, "TCP_USER_TIMEOUT refused");
+        }
         let vacant = self.entries.vacant_entry();
         let key = vacant.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -318,7 +315,7 @@ impl Shard {
             self.after(key, Served::Over);
             return;
         }
-        if event.is_writable() && entry.blocked_since.is_some() {
+        if event.is_writable() && entry.is_blocked() {
             let account = RouteAccount(self.metrics.route(entry.permit().route()));
             let served = entry.serve(&account, now);
             self.after(key, served);
@@ -344,10 +341,6 @@ impl Shard {
             self.entries[*moved as usize].place = entry.place;
         }
         self.remove_group_if_empty(group);
-        if self.entries.is_empty() {
-            // No tick comes while there is nobody to walk over, and the last count would stand.
-            self.stale.set(self.index, vec![0; self.metrics.routes().len()]);
-        }
         Some(entry)
     }
 
@@ -359,25 +352,26 @@ impl Shard {
         }
     }
 
-    /// What is due by the clock: ends that were planned, and streams whose peer takes nothing.
+    /// What is due by the clock: ends that were planned, and streams whose peer acknowledges nothing.
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
-        let mut stale = vec![0; self.metrics.routes().len()];
+        let (part, parts) = self.sweep();
         let mut over = Vec::new();
         for (key, entry) in &mut self.entries {
-            let blocked = entry.blocked_since.map_or(Duration::ZERO, |since| now.duration_since(since));
-            if blocked > self.limits.reap_after {
-                entry.close(CloseReason::Stale);
-                over.push((key, CloseReason::Stale));
-                continue;
+            if key % parts == part {
+                let signs = entry.look(now);
+                entry.mark_stale(signs.are_missing_for(self.limits.stale_after));
+                if signs.are_missing_for(self.limits.reap_after) {
+                    entry.close(CloseReason::Stale);
+                    over.push((key, CloseReason::Stale));
+                    continue;
+                }
             }
-            stale[entry.permit().route().0] += i64::from(blocked > self.limits.stale_after);
             if let Some((_, reason)) = entry.ends_at.filter(|(at, _)| *at <= now) {
                 entry.close(reason);
                 over.push((key, reason));
             }
         }
-        self.stale.set(self.index, stale);
         for (key, reason) in over {
             let hint = (reason == CloseReason::Drain).then(|| self.hint(key));
             match self.remove(key) {
@@ -386,6 +380,15 @@ impl Shard {
                 None => {}
             }
         }
+    }
+
+    /// Which part of the slab, of how many, is looked at in this tick. The sweep comes to every stream once in its
+    /// interval, but not to all in one tick: after a round of heartbeats each look is a call to the kernel.
+    fn sweep(&mut self) -> (usize, usize) {
+        let ticks = self.limits.sweep_interval().as_millis() / TICK.as_millis();
+        let parts = usize::try_from(ticks).unwrap_or(1).max(1);
+        self.ticks = self.ticks.wrapping_add(1);
+        (self.ticks % parts, parts)
     }
 
     /// The line that tells a client when to come back, alone: see `stream::body`.
@@ -419,7 +422,6 @@ impl Drop for Shard {
         for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.is_closing()) {
             entry.close(reason);
         }
-        self.stale.set(self.index, vec![0; self.metrics.routes().len()]);
     }
 }
 

@@ -17,17 +17,20 @@ use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::framing::Disagreement;
+use crate::tcp::Lent;
 
 /// Informational heads that wait for the client; the app's further ones are dropped, they are hints.
 const EARLY_LIMIT: usize = 16 * 1024;
 
 /// Shared between a [`Wire`](super::Wire), which writes most of it, and the service and body of its connection.
 ///
-/// Except for the informational heads everything is an atomic with one writer: the wire. It is written and read within
+/// Except for the informational heads and the lent socket everything is an atomic with one writer: the wire. It is written and read within
 /// one task, the connection's; the atomics only make it `Sync`, and let a sweep look in from outside.
 #[derive(Debug)]
 pub struct WireState {
     opened: Instant,
+    /// The socket, for the sweep to ask the kernel about. Withdrawn by the wire before it gives it away or closes it.
+    socket: Lent,
     /// Milliseconds after `opened` plus one since which the socket takes nothing; 0 = it takes bytes.
     blocked: AtomicU64,
     bytes_written: AtomicU64,
@@ -36,6 +39,8 @@ pub struct WireState {
     /// The last write-side call was a successful flush.
     flushed: AtomicBool,
     write_failed: AtomicBool,
+    /// The kernel gave up on the client, which no longer answered.
+    given_up: AtomicBool,
     reset_on_close: AtomicBool,
     /// Heads that were found in order / of these, taken by the service. Written by the wire / by the service.
     heads_seen: AtomicU32,
@@ -71,14 +76,16 @@ pub(crate) struct EarlyTurn<'a> {
 // === impl WireState ===
 
 impl WireState {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(socket: Lent) -> Self {
         Self {
             opened: Instant::now(),
+            socket,
             blocked: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
             flushes: AtomicU32::new(0),
             flushed: AtomicBool::new(true),
             write_failed: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             reset_on_close: AtomicBool::new(false),
             heads_seen: AtomicU32::new(0),
             heads_taken: AtomicU32::new(0),
@@ -93,6 +100,11 @@ impl WireState {
     /// When the connection was accepted.
     pub fn opened(&self) -> Instant {
         self.opened
+    }
+
+    /// The socket, to ask the kernel about it.
+    pub fn socket(&self) -> &Lent {
+        &self.socket
     }
 
     /// Since when the socket takes no bytes though some are waiting; `None` while it takes them.
@@ -122,6 +134,11 @@ impl WireState {
     /// gone and somebody still wrote to it.
     pub fn write_failed(&self) -> bool {
         self.write_failed.load(Relaxed)
+    }
+
+    /// True when the kernel ended the connection because the client no longer answered.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
     }
 
     /// A mark of now, for [`WireState::poll_flushed_since`].
@@ -201,6 +218,10 @@ impl WireState {
         if is_gone && self.bytes_written() > 0 {
             self.write_failed.store(true, Relaxed);
         }
+    }
+
+    pub(super) fn on_given_up(&self) {
+        self.given_up.store(true, Relaxed);
     }
 
     pub(super) fn on_flushed(&self) {

@@ -3,7 +3,7 @@
 //! One binary for all of it, because each further one would be linked anew. The modules follow the contract: what a
 //! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`]), what is passed on
 //! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
-//! the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
+//! who counts as dead ([`stale`]), the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
 mod apps;
 mod bad_peers;
@@ -20,6 +20,7 @@ mod poll;
 mod proxies;
 mod scopes;
 mod smuggling;
+mod stale;
 mod subscribe;
 mod takeover;
 mod traps;

@@ -43,7 +43,6 @@ fn limits() -> Limits {
 struct Stand {
     bench: Bench,
     connections: Arc<Connections>,
-    stale: Arc<StaleCounts>,
     shard: Shard,
     began: Instant,
 }
@@ -61,12 +60,11 @@ impl Stand {
     fn new() -> Self {
         let bench = Bench::new(10);
         let connections = Connections::new(limits(), Arc::clone(&bench.metrics));
-        let stale = StaleCounts::new(1, 1);
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), WAKER).unwrap();
         let inbox = Arc::new(Inbox { orders: std::sync::Mutex::new(Some(Vec::new())), waker });
-        let shard = Shard::new(0, poll, inbox, limits(), Arc::clone(&bench.metrics), Arc::clone(&stale));
-        Self { bench, connections, stale, shard, began: Instant::now() }
+        let shard = Shard::new(poll, inbox, limits(), Arc::clone(&bench.metrics));
+        Self { bench, connections, shard, began: Instant::now() }
     }
 
     /// A stream on its way to a shard, and its client.
@@ -172,20 +170,76 @@ fn a_stream_and_a_group_stay_within_their_budgets() {
     }
 }
 
+/// Has every stream looked at.
+fn sweep(stand: &mut Stand, after: Duration) {
+    for _ in 0..stand.shard.sweep().1 {
+        stand.shard.tick(stand.began + after);
+    }
+}
+
 // A shard without streams sleeps until it is told something, and nobody would count again.
 #[tokio::test]
 async fn the_last_stream_takes_its_staleness_with_it() {
     let mut stand = Stand::new();
     let subscription = stand.bench.watch(Store::State);
     let peer = stand.adopt(subscription);
+    let metrics = Arc::clone(&stand.bench.metrics);
+    let stale = || metrics.route(RouteId(0)).stale();
 
-    stand.shard.entries[peer.key].blocked_since = Some(stand.began);
-    stand.shard.tick(stand.began + Duration::from_secs(60));
-    assert_eq!(stand.stale.of(0), 1);
+    stand.shard.entries[peer.key].block(stand.began);
+    sweep(&mut stand, Duration::from_secs(1));
+    assert_eq!(stale(), 0);
+    sweep(&mut stand, Duration::from_secs(60));
+    assert_eq!(stale(), 1);
     stand.shard.after(peer.key, Served::Over);
-    assert_eq!(stand.stale.of(0), 0);
+    assert_eq!(stale(), 0);
     assert!(stand.connections.is_empty() && stand.bench.hub.list()[0].subscribers == 0);
     assert_eq!(stand.bench.topic().waiting(), 0);
+}
+
+// The kernel is asked about those who were sent something, once in an interval, and no more when it has answered.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_sweep_comes_to_everybody_once_and_leaves_alone_who_has_acknowledged() {
+    let mut stand = Stand::new();
+    let peers = stand.crowd();
+    let wanting = |stand: &Stand| stand.shard.entries.iter().filter(|(_, entry)| entry.wants_look()).count();
+    // But for those whom the tick in the turn has come to already.
+    let most = peers.len() - peers.len() / 10;
+    assert!(wanting(&stand) >= most, "everybody was sent the first bytes");
+
+    let began = Instant::now();
+    while wanting(&stand) > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} are still in doubt", wanting(&stand));
+        sweep(&mut stand, began.elapsed());
+    }
+    stand.turn_out(HEARTBEAT);
+    assert!(wanting(&stand) >= most, "and a heartbeat");
+}
+
+// Should no sweep come, and only then: a sweep reaps long before.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_is_the_backstop_of_the_sweep() {
+    let mut stand = Stand::new();
+    let subscription = stand.bench.watch(LOG);
+    let peer = stand.adopt(subscription);
+    let socket = socket2::SockRef::from(&*stand.shard.entries[peer.key].socket()).try_clone().unwrap();
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(HOUR * 5));
+
+    let drop_all = socket2::SockFilter::new(0x06, 0, 0, 0);
+    socket2::SockRef::from(&peer.socket).attach_filter(&[drop_all]).unwrap();
+    crate::tcp::set_user_timeout(&socket, Some(Duration::from_millis(300))).unwrap();
+    stand.publish("news");
+    let began = Instant::now();
+    while !stand.shard.entries.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the kernel holds on to it");
+        tokio::task::yield_now().await;
+        stand.turn(Duration::ZERO);
+    }
+
+    let counted = stand.bench.metrics.route(RouteId(0));
+    assert_eq!((counted.closed_count(CloseReason::Stale), counted.closed_count(CloseReason::Client)), (1, 0));
 }
 
 // A member that leaves gives its index to the last one, so a walk that went upwards would pass over somebody.
@@ -342,7 +396,7 @@ async fn a_reader_that_stops_and_goes_on_gets_every_byte_in_order() {
             stand.publish(text);
         }
         stand.turn_out(Duration::ZERO);
-        assert!(stand.shard.entries[0].blocked_since.is_some(), "it takes no more");
+        assert!(stand.shard.entries[0].is_blocked(), "it takes no more");
         let hint = |heard: &[u8]| heard.windows(4).position(|window| window == b"data").unwrap_or_default();
         while heard.len() < hint(&heard) + expected.len() {
             // Odd sizes, so that it stops everywhere in a frame.
@@ -353,7 +407,7 @@ async fn a_reader_that_stops_and_goes_on_gets_every_byte_in_order() {
             }
             stand.turn_out(Duration::ZERO);
         }
-        assert!(stand.shard.entries[0].blocked_since.is_none(), "it has taken everything");
+        assert!(!stand.shard.entries[0].is_blocked(), "it has taken everything");
     }
 
     let heard = String::from_utf8(heard).unwrap();
@@ -435,8 +489,7 @@ async fn a_shard_that_ends_lets_go_of_what_it_has_and_what_was_on_its_way() {
 #[tokio::test]
 async fn a_shard_that_panics_is_passed_over() {
     let stand = Stand::new();
-    let stale = StaleCounts::new(2, 1);
-    let shards = Shards::start(2, limits(), &stand.bench.metrics, &stale).unwrap();
+    let shards = Shards::start(2, limits(), &stand.bench.metrics).unwrap();
     let (mut adopted, _peer) = stand.stream(stand.bench.watch(LOG));
     // No flag can say this: the sum of now and it is more than the clock can hold.
     adopted.pacing.heartbeat = Duration::MAX;
