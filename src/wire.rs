@@ -149,8 +149,6 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // What hyper would go on reading, such as a chunk size of zeros without an end, is no body for us any more.
-        self.state.body_verdict().map_err(|disagreement| io::Error::new(io::ErrorKind::InvalidData, disagreement))?;
         let before = buf.filled().len();
         ready!(self.stream_mut().poll_read(cx, buf)).inspect_err(|error| self.note_error(error))?;
         let Self { observer, state, .. } = &mut *self;
