@@ -158,11 +158,7 @@ impl Poller {
         }
         // Topics that began together, after a restart say, must not go on in step: the second poll finds a place of
         // its own within half an interval more, and the jitter keeps them apart from then on.
-        let pause = if is_first {
-            spec.interval.mul_f64(rand::rng().random_range(1.0..1.5))
-        } else {
-            jitter(spec.interval, JITTER)
-        };
+        let pause = if is_first { spec.interval.mul_f64(rand::rng().random_range(1.0..1.5)) } else { jitter(spec.interval, JITTER) };
         Next::After(pause)
     }
 
@@ -213,7 +209,8 @@ impl Poller {
         if was_seen {
             self.topic.end(End { frame: missing.then(event::gone), reason, finished: false });
         } else {
-            self.topic.refuse(read_refusal(answer, spec(self.route()).timeout).await);
+            let refusal = read_refusal(answer, spec(self.route()).timeout).await;
+            self.topic.refuse(refusal.told_to(lender.scope()));
         }
         Next::Rest
     }
