@@ -1,6 +1,8 @@
 //! The app as an HTTP peer: kept-alive connections for polls, subscriptions and forwarded requests.
 
 mod connection;
+#[cfg(test)]
+pub(crate) mod memory;
 mod upload;
 
 use std::{error::Error, io, time::Duration};
@@ -76,8 +78,10 @@ impl Upstream {
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEPALIVE));
         http.set_connect_timeout(Some(connect_timeout));
-        let connector = Connector::new(http);
+        Self::with_connector(authority, Connector::new(http), idle_timeout)
+    }
 
+    fn with_connector(authority: Authority, connector: Connector, idle_timeout: Duration) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(idle_timeout).http1_max_buf_size(MAX_BUFFER);
         let pooled = builder.build(connector.clone());

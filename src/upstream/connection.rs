@@ -22,10 +22,7 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower_service::Service;
 
 use super::BoxError;
@@ -34,12 +31,20 @@ use super::BoxError;
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     http: HttpConnector,
+    /// Takes the place of TCP, so that a test can hold the clock.
+    #[cfg(test)]
+    pub(super) memory: Option<super::memory::App>,
 }
+
+#[cfg(not(test))]
+type Transport = tokio::net::TcpStream;
+#[cfg(test)]
+type Transport = super::memory::Transport;
 
 /// One connection to the app.
 #[derive(Debug)]
 pub(super) struct AppStream {
-    stream: TcpStream,
+    stream: Transport,
     tag: Arc<State>,
 }
 
@@ -62,7 +67,11 @@ struct State {
 
 impl Connector {
     pub(super) fn new(http: HttpConnector) -> Self {
-        Self { http }
+        Self {
+            http,
+            #[cfg(test)]
+            memory: None,
+        }
     }
 }
 
@@ -76,10 +85,16 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
+        #[cfg(test)]
+        if let Some(app) = &self.memory {
+            let connected = app.connect();
+            return Box::pin(async move { Ok(TokioIo::new(AppStream { stream: connected?, tag: Arc::default() })) });
+        }
         let connecting = self.http.call(uri);
         Box::pin(async move {
             let stream = connecting.await?.into_inner();
-            Ok(TokioIo::new(AppStream { stream, tag: Arc::default() }))
+            #[allow(clippy::useless_conversion, reason = "in tests it is one")]
+            Ok(TokioIo::new(AppStream { stream: stream.into(), tag: Arc::default() }))
         })
     }
 }

@@ -71,7 +71,7 @@ pub(crate) struct EarlyTurn<'a> {
 // === impl WireState ===
 
 impl WireState {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             opened: Instant::now(),
             blocked: AtomicU64::new(0),

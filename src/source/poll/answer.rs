@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use rand::Rng;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -158,7 +157,7 @@ impl Poller {
         }
         // Topics that began together, after a restart say, must not go on in step: the second poll finds a place of
         // its own within half an interval more, and the jitter keeps them apart from then on.
-        let pause = if is_first { spec.interval.mul_f64(rand::rng().random_range(1.0..1.5)) } else { jitter(spec.interval, JITTER) };
+        let pause = if is_first { jitter(spec.interval.mul_f64(1.25), 0.2) } else { jitter(spec.interval, JITTER) };
         Next::After(pause)
     }
 
