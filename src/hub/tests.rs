@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod model;
+mod stress;
 
 /// A hub with its fakes, and clients to send to it.
 pub(crate) struct Bench {
