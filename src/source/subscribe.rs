@@ -193,7 +193,7 @@ impl Listener {
         };
         let status = answer.status();
         counted.ended(Outcome::of_status(status));
-        match Decision::of(status) {
+        match Decision::of(&answer) {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
             Decision::Yes if !is_event_stream(&answer) => {
                 self.violation(Violation::WrongContentType);

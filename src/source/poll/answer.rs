@@ -57,7 +57,7 @@ impl Poller {
         };
         let status = answer.status();
         self.lock().not_before = retry_after(answer.headers()).map(|after| Instant::now() + after);
-        match Decision::of(status) {
+        match Decision::of(&answer) {
             Decision::Yes | Decision::Unchanged => {}
             Decision::Trouble => {
                 counted.ended(Outcome::of_status(status));
