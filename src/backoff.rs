@@ -67,7 +67,32 @@ pub fn jitter(d: Duration, fraction: f64) -> Duration {
 
 /// Both ends included; `low` must not be above `high`.
 fn uniform(low: Duration, high: Duration) -> Duration {
+    #[cfg(test)]
+    if let Some(drawn) = seeded::draw(low, high) {
+        return drawn;
+    }
     rand::rng().random_range(low..=high)
+}
+
+/// Draws from a seed, for tests whose histories are to come back.
+#[cfg(test)]
+pub(crate) mod seeded {
+    use std::{cell::RefCell, time::Duration};
+
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    thread_local! {
+        static DRAWS: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+    }
+
+    /// From now on this thread draws from `seed`.
+    pub(crate) fn start(seed: u64) {
+        DRAWS.set(Some(StdRng::seed_from_u64(seed)));
+    }
+
+    pub(super) fn draw(low: Duration, high: Duration) -> Option<Duration> {
+        DRAWS.with_borrow_mut(|draws| draws.as_mut().map(|rng| rng.random_range(low..=high)))
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use crate::scope::Scope;
+
 /// An answer of the app that takes the place of a stream.
 #[derive(Debug)]
 pub struct Refusal {
@@ -17,6 +19,8 @@ pub struct Refusal {
     /// `Set-Cookie` of the answer: given away once. Several clients may wait for one answer, and those without any
     /// credentials are not the same person; two of them must not get the same new session.
     cookies: Mutex<Vec<HeaderValue>>,
+    /// Whose request was refused, when the topic is shared with others; `None` while it is not said.
+    told_to: Option<Scope>,
 }
 
 // === impl Refusal ===
@@ -29,7 +33,18 @@ impl Refusal {
         for name in [header::SET_COOKIE, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
             headers.remove(name);
         }
-        Self { status, headers, body, cookies: Mutex::new(cookies) }
+        Self { status, headers, body, cookies: Mutex::new(cookies), told_to: None }
+    }
+
+    /// Says whose request it was that the app refused.
+    pub fn told_to(mut self, scope: Scope) -> Self {
+        self.told_to = Some(scope);
+        self
+    }
+
+    /// Whether somebody of `scope` may read it: nobody may read what the app said to another.
+    pub fn is_for(&self, scope: Scope) -> bool {
+        self.told_to == Some(scope)
     }
 
     /// The cookies, for the first who asks.

@@ -172,6 +172,11 @@ impl Lender {
         &self.identity
     }
 
+    /// Whose they are.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
     /// Why its streams must end, if the app turned it away.
     pub fn denied(&self) -> Option<CloseReason> {
         let code = self.denied.load(Ordering::Acquire);

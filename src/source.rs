@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::PathAndQ
 use tokio::time::Instant;
 use tracing::info;
 
+mod login;
 pub mod poll;
 pub mod schedule;
 pub mod subscribe;
@@ -176,7 +177,7 @@ pub enum Decision {
     Yes,
     /// 304: as before.
     Unchanged,
-    /// 401, 403: not you.
+    /// 401, 403, or the way to a login page: not you.
     Denied,
     /// 404, 410: there is no such thing.
     Missing,
@@ -189,11 +190,12 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Reads a status.
-    pub fn of(status: StatusCode) -> Self {
-        match status.as_u16() {
+    /// Reads the head of an answer.
+    pub fn of<B>(answer: &http::Response<B>) -> Self {
+        match answer.status().as_u16() {
             200..=299 => Self::Yes,
             304 => Self::Unchanged,
+            301 | 302 | 303 | 307 | 308 if login::is_asked_for(answer.headers()) => Self::Denied,
             302 | 303 => Self::Elsewhere,
             401 | 403 => Self::Denied,
             404 | 410 => Self::Missing,

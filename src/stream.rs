@@ -8,7 +8,6 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use rand::Rng;
 use tracing::debug;
 
@@ -100,7 +99,7 @@ pub struct Client {
 
 impl Streams {
     /// What becomes of a stream request.
-    pub async fn open(&self, wanted: StreamRequest, req: Request<Incoming>, client: Client) -> Opened {
+    pub async fn open<B>(&self, wanted: StreamRequest, req: Request<B>, client: Client) -> Opened {
         let (head, body) = req.into_parts();
         // Dropped at once: a stream request has no use for a body, and the connection's buffers hang on it.
         drop(body);
@@ -324,3 +323,6 @@ pub(crate) fn come_back_later() -> Response<ResponseBody> {
 fn come_back() -> Duration {
     Duration::from_millis(rand::rng().random_range(COME_BACK))
 }
+
+#[cfg(test)]
+mod tests;

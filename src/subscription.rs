@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use crate::{
@@ -46,7 +46,12 @@ impl Subscription {
 
     /// Ready when the app has spoken about this topic, or is known to be in trouble.
     pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Settled> {
-        self.topic.poll_settled(cx, &mut self.cursor)
+        Poll::Ready(match (ready!(self.topic.poll_settled(cx, &mut self.cursor)), &self.lender) {
+            // The words are for the last whose credentials were tried. Whoever was turned away before it, or not asked
+            // about at all, has its stream ended instead, and hears its own when it comes back.
+            (Settled::Refused(refusal), Some(lender)) if !refusal.is_for(lender.scope()) => Settled::Open,
+            (settled, _) => settled,
+        })
     }
 
     /// Takes its place in the topic; to be called once, before the first [`Subscription::poll_next`].

@@ -117,6 +117,12 @@ impl Lent {
         Self(Mutex::new(socket.as_fd().as_raw_fd()))
     }
 
+    /// Of a connection that has no socket.
+    #[cfg(test)]
+    pub(crate) fn nothing() -> Self {
+        Self(Mutex::new(WITHDRAWN))
+    }
+
     /// Borrows the socket for one call; `None` when it was withdrawn. The owner's close waits so long.
     pub fn with<T>(&self, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
         let lent = self.lock();

@@ -2,14 +2,16 @@
 
 mod answer;
 mod connection;
+#[cfg(test)]
+pub(crate) mod memory;
 mod pool;
 mod upload;
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response, Uri, header,
-    uri::{Authority, PathAndQuery, Scheme},
+    HeaderMap, HeaderValue, Request, Response, header,
+    uri::{Authority, PathAndQuery},
 };
 use http_body::Body;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,7 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 pub use self::answer::AnswerBody;
 pub(crate) use self::upload::{RequestBody, SentUpload};
 use self::{
-    connection::{AppConnection, Unanswered},
+    connection::{AppConnection, Connector, Unanswered},
     pool::Pool,
 };
 use crate::metrics::Outcome;
@@ -38,11 +40,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The app. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// Where to connect to.
-    address: Uri,
+    connector: Connector,
     /// What a request calls the app that has no name for it.
     host: HeaderValue,
-    http: HttpConnector,
     pool: Arc<Pool>,
 }
 
@@ -77,12 +77,7 @@ impl Upstream {
         http.set_keepalive(Some(KEEPALIVE));
         http.set_connect_timeout(Some(connect_timeout));
         let host = HeaderValue::try_from(authority.as_str()).expect("an authority is plain ASCII");
-        let mut address = http::uri::Parts::default();
-        address.scheme = Some(Scheme::HTTP);
-        address.authority = Some(authority);
-        address.path_and_query = Some(PathAndQuery::from_static("/"));
-        let address = Uri::from_parts(address).expect("a scheme, an authority and a path make an URI");
-        Self { address, host, http, pool: Pool::new(idle_timeout) }
+        Self { connector: Connector::new(http, authority), host, pool: Pool::new(idle_timeout) }
     }
 
     /// One GET without a body. `headers` are sent as they are, with the app's own name as `Host` if there is none; the
@@ -125,8 +120,8 @@ impl Upstream {
     }
 
     async fn send_on_new(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, UpstreamError> {
-        let connection = AppConnection::connect(self.http.clone(), self.address.clone());
-        let connection = connection.await.map_err(UpstreamError::connecting)?;
+        let stream = self.connector.connect().await.map_err(UpstreamError::connecting)?;
+        let connection = AppConnection::new(stream).await?;
         match self.exchange(connection, request).await {
             Ok(response) => Ok(response),
             Err(Unanswered::Broken { error, .. }) => Err(error.into()),

@@ -13,10 +13,11 @@ use crate::{
     metrics::{CloseReason, Phase, RouteId},
     refusal::Refusal,
     scope::Scopes,
-    topic::{End, Settled},
+    topic::{Delivery, End, Settled},
 };
 
 mod model;
+mod stress;
 
 /// A hub with its fakes, and clients to send to it.
 pub(crate) struct Bench {
@@ -290,6 +291,27 @@ async fn a_stream_that_is_over_sends_those_away_who_saw_its_end_and_begins_anew_
     let unseen = Order { last_event_id: Some("6".into()), ..bench.order("/jobs/1", "a", LOG) };
     assert!(matches!(bench.hub.subscribe(unseen), Ok(Joined::Subscribed(_))));
     assert_eq!(bench.fakes.lock().len(), 2);
+}
+
+// Both were let in before, and wait for the first word on the topic. It is a refusal of each, one after the other: the
+// last one's ends the topic, and it may hold a new session.
+#[tokio::test]
+async fn the_words_of_a_refusal_are_not_for_one_who_was_turned_away_before() {
+    let bench = Bench::new(10);
+    let mut ada = bench.subscribe(bench.admitted_order("/jobs/1", "a", Store::State));
+    let mut bob = bench.subscribe(bench.admitted_order("/jobs/1", "b", Store::State));
+    let topic = bench.topic();
+    for others_remain in [true, false] {
+        let lender = topic.lenders().current().unwrap();
+        assert_eq!(topic.lenders().deny(&lender, CloseReason::Denied), others_remain);
+        if !others_remain {
+            topic.refuse(refusal().told_to(lender.scope()));
+        }
+    }
+
+    assert!(matches!(bob.settled().now_or_never(), Some(Settled::Refused(_))), "bob reads the answer to him");
+    assert!(matches!(ada.settled().now_or_never(), Some(Settled::Open)), "ada does not");
+    assert!(matches!(ada.try_next(), Some(Delivery::End(_))), "her stream ends instead");
 }
 
 // The refusal holds one user's words, cookies and all. Who was admitted by the app, and joins while the source still reads

@@ -128,3 +128,6 @@ impl Wake for Signal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,6 @@ use crate::{
     event::{self, Event},
     hub::Source,
     metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Purpose, Violation},
-    refusal::Refusal,
     route::{Route, SourceSpec, SubscribeSpec},
     scope::Lender,
     sse_decode::{Decoded, DecodedEvent, Decoder},
@@ -194,8 +193,8 @@ impl Listener {
         };
         let status = answer.status();
         counted.ended(Outcome::of_status(status));
-        match Decision::of(status) {
-            Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, answer).await,
+        match Decision::of(&answer) {
+            Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
             Decision::Yes if !is_event_stream(&answer) => {
                 self.violation(Violation::WrongContentType);
                 self.trouble(progress, Trouble::Answer("wrong_content_type"))
@@ -278,12 +277,11 @@ impl Listener {
     }
 
     /// 204: the app wants no more of this.
-    async fn over(&self, progress: &Progress, answer: http::Response<AnswerBody>) -> Next {
+    async fn over(&self, progress: &Progress, lender: &Lender, answer: http::Response<AnswerBody>) -> Next {
         if progress.seen {
             self.topic.end(End { frame: None, reason: CloseReason::Done, finished: true });
         } else {
-            let refusal: Refusal = read_refusal(answer, self.spec().timeout).await;
-            self.topic.refuse(refusal);
+            self.refuse_with(lender, answer).await;
         }
         Next::Over
     }
@@ -306,9 +304,14 @@ impl Listener {
         if progress.seen {
             self.topic.end(End { frame: missing.then(event::gone), reason, finished: false });
         } else {
-            self.topic.refuse(read_refusal(answer, self.spec().timeout).await);
+            self.refuse_with(lender, answer).await;
         }
         Next::Over
+    }
+
+    async fn refuse_with(&self, lender: &Lender, answer: http::Response<AnswerBody>) {
+        let refusal = read_refusal(answer, self.spec().timeout).await;
+        self.topic.refuse(refusal.told_to(lender.scope()));
     }
 
     fn trouble(&self, progress: &mut Progress, trouble: Trouble) -> Next {

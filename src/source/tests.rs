@@ -29,7 +29,12 @@ pub(super) fn asker(sources: &Sources) -> Asker {
 // 5xx and its kin never reach a client that could wait; the app's own decisions always do.
 #[test]
 fn every_status_is_an_answer_a_decision_or_trouble() {
-    let decision = |status: u16| Decision::of(StatusCode::from_u16(status).unwrap());
+    let decision = |status: u16| {
+        let mut answer = http::Response::new(());
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/results/v1"));
+        Decision::of(&answer)
+    };
     for (statuses, expected) in [
         (&[200, 201, 202, 204][..], Decision::Yes),
         (&[304], Decision::Unchanged),
@@ -42,6 +47,15 @@ fn every_status_is_an_answer_a_decision_or_trouble() {
         for status in statuses {
             assert_eq!(decision(*status), expected, "{status}");
         }
+    }
+}
+
+// A session that expires must not look like a job that has finished.
+#[test]
+fn a_redirect_to_a_login_page_is_a_denial_whatever_its_status() {
+    for status in [301, 302, 303, 307, 308] {
+        let answer = http::Response::builder().status(status).header(header::LOCATION, "/login?next=%2F").body(());
+        assert_eq!(Decision::of(&answer.unwrap()), Decision::Denied, "{status}");
     }
 }
 

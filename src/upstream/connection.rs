@@ -21,7 +21,10 @@ use std::{
 };
 
 use futures_util::{future::BoxFuture, task::AtomicWaker};
-use http::{Request, Response, Uri};
+use http::{
+    Request, Response, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 use hyper::{
     body::Incoming,
     client::conn::{
@@ -32,7 +35,6 @@ use hyper::{
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     task::unconstrained,
 };
 use tower_service::Service;
@@ -44,6 +46,22 @@ const MAX_BUFFER: usize = 64 * 1024;
 
 /// hyper's connection, which can switch protocols; hyper does not name that type.
 type Driver = BoxFuture<'static, hyper::Result<()>>;
+
+/// Opens connections to the app.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    http: HttpConnector,
+    /// The app, as the connector wants to be told of it.
+    address: Uri,
+    /// Takes the place of TCP, so that a test can hold the clock.
+    #[cfg(test)]
+    pub(super) memory: Option<super::memory::App>,
+}
+
+#[cfg(not(test))]
+type Transport = tokio::net::TcpStream;
+#[cfg(test)]
+type Transport = super::memory::Transport;
 
 /// One connection to the app, between two requests or in one.
 pub(super) struct AppConnection {
@@ -85,8 +103,43 @@ struct State {
 /// The socket.
 #[derive(Debug)]
 pub(super) struct AppStream {
-    stream: TcpStream,
+    stream: Transport,
     tag: Arc<State>,
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// Connects to `authority`, with what `http` is set to.
+    pub(super) fn new(http: HttpConnector, authority: Authority) -> Self {
+        let mut address = http::uri::Parts::default();
+        address.scheme = Some(Scheme::HTTP);
+        address.authority = Some(authority);
+        address.path_and_query = Some(PathAndQuery::from_static("/"));
+        let address = Uri::from_parts(address).expect("a scheme, an authority and a path make an URI");
+        Self {
+            http,
+            address,
+            #[cfg(test)]
+            memory: None,
+        }
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When the name does not resolve, or nobody takes the connection in time.
+    pub(super) async fn connect(&self) -> Result<AppStream, BoxError> {
+        #[cfg(test)]
+        if let Some(app) = &self.memory {
+            return Ok(AppStream { stream: app.connect()?, tag: Arc::default() });
+        }
+        let mut http = self.http.clone();
+        poll_fn(|cx| http.poll_ready(cx)).await?;
+        let stream = http.call(self.address.clone()).await?.into_inner();
+        #[allow(clippy::useless_conversion, reason = "in tests it is one")]
+        Ok(AppStream { stream: stream.into(), tag: Arc::default() })
+    }
 }
 
 // === impl AppConnection ===
@@ -99,18 +152,15 @@ impl fmt::Debug for AppConnection {
 }
 
 impl AppConnection {
-    /// Connects to `authority`.
+    /// Begins to speak HTTP/1.1.
     ///
     /// # Errors
-    /// When the name does not resolve, or nobody takes the connection in time.
-    pub(super) async fn connect(mut http: HttpConnector, authority: Uri) -> Result<Box<Self>, BoxError> {
-        poll_fn(|cx| http.poll_ready(cx)).await?;
-        let stream = http.call(authority).await?.into_inner();
-        let tag = Arc::<State>::default();
-        let io = TokioIo::new(AppStream { stream, tag: Arc::clone(&tag) });
-        let (sender, driver) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await?;
+    /// When hyper refuses, which it has no reason to.
+    pub(super) async fn new(stream: AppStream) -> hyper::Result<Box<Self>> {
+        let tag = ConnectionTag(Arc::clone(&stream.tag));
+        let (sender, driver) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await?;
         let driver: Driver = Box::pin(driver.with_upgrades());
-        Ok(Box::new(Self { sender, driver: Some(driver), tag: ConnectionTag(tag) }))
+        Ok(Box::new(Self { sender, driver: Some(driver), tag }))
     }
 
     /// Whether it can take a request, as far as is known here.

@@ -76,7 +76,7 @@ pub(crate) struct EarlyTurn<'a> {
 // === impl WireState ===
 
 impl WireState {
-    pub(super) fn new(socket: Lent) -> Self {
+    pub(crate) fn new(socket: Lent) -> Self {
         Self {
             opened: Instant::now(),
             socket,

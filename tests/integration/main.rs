@@ -1,7 +1,7 @@
 //! The program from outside: the real binary, real sockets, the bytes on the wire.
 //!
 //! One binary for all of it, because each further one would be linked anew. The modules follow the contract: what a
-//! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`]), what is passed on
+//! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is passed on
 //! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
 //! who counts as dead ([`stale`]), the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
@@ -13,6 +13,7 @@ mod forward;
 mod guard;
 mod harness;
 mod heartbeat;
+mod isolation;
 mod life;
 mod metrics;
 mod node;

@@ -5,43 +5,27 @@ use std::task::{Context, Poll, Waker};
 use proptest::prelude::*;
 
 use super::*;
-use crate::topic::{Delivery, REPLAY_EVENTS_MAX};
+use crate::topic::{Delivery, REPLAY_EVENTS_MAX, Resumed};
 
-/// Keys that meet often: two jobs of two users.
-const TARGETS: [&str; 2] = ["/jobs/1", "/jobs/2"];
-const COOKIES: [&str; 2] = ["a", "b"];
+mod step;
+
+use self::step::{COOKIES, Claim, Step, TARGETS, step};
+
 /// Fewer than there are keys, so that the limit is met.
 const TOPICS_MAX: usize = 3;
-
-/// One thing that happens.
-#[derive(Clone, Debug)]
-enum Step {
-    Subscribe {
-        target: usize,
-        cookie: usize,
-    },
-    /// Somebody leaves; which, modulo those who are there.
-    Leave(usize),
-    /// Somebody reads all there is.
-    Read(usize),
-    /// A source publishes so many events.
-    Publish(usize, usize),
-    Trouble(usize),
-    Confirm(usize),
-    Finish(usize),
-    Gone(usize),
-    Refuse(usize),
-    Unsettle(usize),
-    Wait(u64),
-}
 
 /// A client, and what it must get.
 struct Client {
     subscription: Subscription,
+    cookie: usize,
     /// Its source's place among the fakes.
     source: usize,
     /// The last event published when it joined: of a log it gets what comes after, of a state the latest.
     from: u64,
+    /// It came with an id that was known, and has seen `from` itself.
+    is_back: bool,
+    /// The app turned it away: the last event published before that.
+    denied_at: Option<u64>,
     got: Vec<u64>,
     ended: bool,
     lagged: bool,
@@ -52,44 +36,30 @@ struct Client {
 struct Published {
     events: u64,
     ended: bool,
+    /// It came to its own end.
+    finished: bool,
     refused: bool,
 }
 
 struct Model {
     bench: Bench,
     store: Store,
+    /// One topic for all whom the app admits.
+    is_authorized: bool,
     clients: Vec<Client>,
     published: Vec<Published>,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let any_one = 0_usize..8;
-    prop_oneof![
-        6 => (0..TARGETS.len(), 0..COOKIES.len()).prop_map(|(target, cookie)| Step::Subscribe { target, cookie }),
-        4 => any_one.clone().prop_map(Step::Leave),
-        6 => any_one.clone().prop_map(Step::Read),
-        6 => (any_one.clone(), 1_usize..4).prop_map(|(who, count)| Step::Publish(who, count)),
-        1 => any_one.clone().prop_map(|who| Step::Publish(who, REPLAY_EVENTS_MAX + 1)),
-        1 => any_one.clone().prop_map(Step::Trouble),
-        1 => any_one.clone().prop_map(Step::Confirm),
-        1 => any_one.clone().prop_map(Step::Finish),
-        1 => any_one.clone().prop_map(Step::Gone),
-        1 => any_one.clone().prop_map(Step::Refuse),
-        1 => any_one.prop_map(Step::Unsettle),
-        2 => (1_u64..8).prop_map(Step::Wait),
-    ]
 }
 
 // === impl Model ===
 
 impl Model {
-    fn new(store: Store) -> Self {
-        Self { bench: Bench::new(TOPICS_MAX), store, clients: Vec::new(), published: Vec::new() }
+    fn new(store: Store, is_authorized: bool) -> Self {
+        Self { bench: Bench::new(TOPICS_MAX), store, is_authorized, clients: Vec::new(), published: Vec::new() }
     }
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Subscribe { target, cookie } => self.subscribe(target, cookie),
+            Step::Subscribe { target, cookie, id } => self.subscribe(target, cookie, id),
             Step::Leave(who) => {
                 if !self.clients.is_empty() {
                     let client = self.clients.swap_remove(who % self.clients.len());
@@ -109,7 +79,8 @@ impl Model {
                     match store {
                         Store::State => {
                             topic.snapshot(&text, frame(&text), Instant::now(), None);
-                            published.ended = false;
+                            // A job that had ended runs again.
+                            (published.ended, published.finished) = (false, false);
                         }
                         Store::Log { .. } => topic.event(Some(&text), frame(&text), Instant::now()),
                     }
@@ -119,12 +90,18 @@ impl Model {
             Step::Confirm(who) => self.with_topic(who, |topic, _, _| topic.confirm()),
             Step::Finish(who) => self.with_topic(who, |topic, published, _| {
                 topic.finish();
-                published.ended = true;
+                (published.ended, published.finished) = (true, true);
             }),
             Step::Gone(who) => self.with_topic(who, |topic, published, _| {
                 topic.end(gone());
-                published.ended = true;
+                (published.ended, published.finished) = (true, false);
             }),
+            Step::Deny(who) => self.deny(who),
+            Step::Drain => {
+                while let Some(client) = self.clients.pop() {
+                    self.check(client);
+                }
+            }
             Step::Refuse(who) => self.with_topic(who, |topic, published, _| {
                 topic.refuse(refusal());
                 published.refused = true;
@@ -135,39 +112,104 @@ impl Model {
         }
     }
 
-    fn subscribe(&mut self, target: usize, cookie: usize) {
-        let order = self.bench.order(TARGETS[target], COOKIES[cookie], self.store);
+    fn subscribe(&mut self, target: usize, cookie: usize, claim: Claim) {
+        let mut order = match self.is_authorized {
+            true => self.bench.admitted_order(TARGETS[target], COOKIES[cookie], self.store),
+            false => self.bench.order(TARGETS[target], COOKIES[cookie], self.store),
+        };
         let key = order.key.clone();
+        let before = self.source_of(&key).map(|source| self.published[source]).unwrap_or_default();
+        let id = match claim {
+            Claim::Nothing => None,
+            Claim::Unknown => Some("unknown".to_owned()),
+            Claim::Back(by) => Some(before.events.saturating_sub(by).to_string()),
+            Claim::Of(who) => {
+                let client = who.checked_rem(self.clients.len()).map(|who| &self.clients[who]);
+                client.and_then(|client| client.got.last()).map(u64::to_string)
+            }
+        };
+        order.last_event_id.clone_from(&id);
         let is_full = self.bench.hub.lock().topics.len() >= TOPICS_MAX;
         let all_watched = self.bench.hub.lock().topics.values().all(|slot| slot.subscribers > 0);
         let subscribed = self.bench.hub.subscribe(order);
         let mut subscription = match subscribed {
             Ok(Joined::Subscribed(subscription)) => subscription,
-            Ok(Joined::Finished) => panic!("nobody comes with an id"),
+            Ok(Joined::Finished) => {
+                let has_seen_all = id.is_some_and(|id| id == before.events.to_string());
+                return assert!(has_seen_all && before.finished, "sent away with something to see");
+            }
             Err(_) => return assert!(is_full && all_watched, "turned away without need"),
         };
-        let source = {
-            let fakes = self.bench.fakes.lock();
-            fakes.iter().rposition(|fake| fake.is_alive && fake.key == key).expect("a source for the entry")
-        };
+        let source = self.source_of(&key).expect("a source for the entry");
         self.published.resize(self.bench.fakes.lock().len(), Published::default());
-        subscription.place(None);
-        let from = self.published[source].events;
-        self.clients.push(Client { subscription, source, from, got: Vec::new(), ended: false, lagged: false });
+        let published = self.published[source];
+        // A log knows the events of its window, a state the one it is in.
+        let window = if self.store == Store::State { 1 } else { REPLAY_EVENTS_MAX as u64 };
+        let known = id.as_deref().and_then(|id| id.parse::<u64>().ok());
+        let known = known.filter(|id| (1..=published.events).contains(id) && id + window > published.events);
+        let expected = match known {
+            Some(id) if id == published.events && published.finished => Resumed::Finished,
+            Some(_) => Resumed::Here,
+            None => Resumed::New,
+        };
+        assert_eq!(subscription.place(id.as_deref()), expected, "placed elsewhere");
+        if expected == Resumed::Finished {
+            return;
+        }
+        let from = known.unwrap_or(published.events);
+        self.clients.push(Client {
+            subscription,
+            cookie,
+            source,
+            from,
+            is_back: known.is_some(),
+            denied_at: None,
+            got: Vec::new(),
+            ended: false,
+            lagged: false,
+        });
+    }
+
+    fn source_of(&self, key: &TopicKey) -> Option<usize> {
+        self.bench.fakes.lock().iter().rposition(|fake| fake.is_alive && fake.key == *key)
+    }
+
+    /// The app turns away whose turn it is to lend credentials: all of that user's streams end, and the topic with them if
+    /// nobody else has any to lend.
+    fn deny(&mut self, who: usize) {
+        let clients = &mut self.clients;
+        let is_authorized = self.is_authorized;
+        let sources = self.bench.fakes.clone();
+        let mut denied = None;
+        let with_source = |topic: &Topic, published: &mut Published, _: Store| {
+            let Some(lender) = topic.lenders().current() else { return };
+            let others_remain = topic.lenders().deny(&lender, CloseReason::Denied);
+            topic.nudge();
+            denied = Some((lender.scope(), published.events));
+            if others_remain {
+                return;
+            }
+            if published.events > 0 {
+                topic.end(End { frame: None, reason: CloseReason::Denied, finished: false });
+                (published.ended, published.finished) = (true, false);
+            } else {
+                topic.refuse(refusal().told_to(lender.scope()));
+                published.refused = true;
+            }
+        };
+        let source = pick(&sources, who, &mut self.published, self.store, with_source);
+        let (Some(source), Some((scope, events)), true) = (source, denied, is_authorized) else { return };
+        for client in clients.iter_mut().filter(|client| client.source == source) {
+            let order = self.bench.admitted_order(TARGETS[0], COOKIES[client.cookie], self.store);
+            if order.lender.scope() == scope {
+                client.denied_at.get_or_insert(events);
+            }
+        }
     }
 
     /// Something happens to a topic that has a source, unless nothing more can come of it.
     fn with_topic(&mut self, who: usize, happens: impl FnOnce(&Topic, &mut Published, Store)) {
-        let alive: Vec<(usize, Arc<Topic>)> = {
-            let fakes = self.bench.fakes.lock();
-            let alive = fakes.iter().enumerate().filter(|(_, fake)| fake.is_alive);
-            alive.filter_map(|(index, fake)| Some((index, fake.topic.upgrade()?))).collect()
-        };
-        if let Some((index, topic)) = alive.get(who.checked_rem(alive.len()).unwrap_or_default())
-            && !topic.is_dead()
-        {
-            happens(topic, &mut self.published[*index], self.store);
-        }
+        pick(&self.bench.fakes, who, &mut self.published, self.store, happens);
     }
 
     /// What holds at every moment: each entry has its own live source, nothing else has one, the tables agree.
@@ -191,6 +233,10 @@ impl Model {
     fn check(&self, mut client: Client) {
         read(&mut client);
         let published = self.published[client.source];
+        if let Some(denied_at) = client.denied_at {
+            assert!(client.ended || client.lagged, "who is turned away is told the end");
+            assert!(client.got.iter().all(|event| *event <= denied_at), "nothing that came after");
+        }
         if client.lagged {
             assert!(matches!(self.store, Store::Log { .. }), "state never lags");
             let until = client.from + client.got.len() as u64;
@@ -201,6 +247,10 @@ impl Model {
         }
         assert!(client.ended || !published.ended, "an end is told");
         match self.store {
+            Store::Log { .. } if client.denied_at.is_some() => {
+                let until = client.from + client.got.len() as u64;
+                assert!(client.got.iter().copied().eq(client.from + 1..=until), "no gap before it was turned away");
+            }
             Store::Log { .. } => {
                 let expected: Vec<u64> = (client.from + 1..=published.events).collect();
                 assert_eq!(client.got, expected, "in order, once, without a gap");
@@ -210,7 +260,8 @@ impl Model {
             Store::State => {
                 // The same again only after an outage that was told, which ends with it.
                 assert!(client.got.is_sorted(), "never back");
-                let latest = (published.events > 0).then_some(&published.events);
+                let has_it = client.is_back && client.from == published.events && client.got.is_empty();
+                let latest = (published.events > 0 && !has_it).then_some(&published.events);
                 assert_eq!(client.got.last(), latest, "the latest in the end");
             }
         }
@@ -231,6 +282,27 @@ impl Model {
     }
 }
 
+/// Something happens to a topic that has a source, unless nothing more can come of it. Which source it was.
+fn pick(
+    fakes: &Fakes,
+    who: usize,
+    published: &mut [Published],
+    store: Store,
+    happens: impl FnOnce(&Topic, &mut Published, Store),
+) -> Option<usize> {
+    let alive: Vec<(usize, Arc<Topic>)> = {
+        let fakes = fakes.lock();
+        let alive = fakes.iter().enumerate().filter(|(_, fake)| fake.is_alive);
+        alive.filter_map(|(index, fake)| Some((index, fake.topic.upgrade()?))).collect()
+    };
+    let (index, topic) = alive.get(who.checked_rem(alive.len())?)?;
+    if topic.is_dead() {
+        return None;
+    }
+    happens(topic, &mut published[*index], store);
+    Some(*index)
+}
+
 fn read(client: &mut Client) {
     let mut cx = Context::from_waker(Waker::noop());
     while !client.ended && !client.lagged {
@@ -246,8 +318,8 @@ fn read(client: &mut Client) {
     }
 }
 
-fn run(store: Store, steps: &[Step]) {
-    let mut model = Model::new(store);
+fn run(store: Store, is_authorized: bool, steps: &[Step]) {
+    let mut model = Model::new(store, is_authorized);
     let mut now = Instant::now();
     for step in steps {
         model.take(step);
@@ -265,11 +337,21 @@ proptest! {
 
     #[test]
     fn a_log_reaches_every_subscriber_whole_or_tells_it_otherwise(steps in prop::collection::vec(step(), 1..60)) {
-        run(LOG, &steps);
+        run(LOG, false, &steps);
+    }
+
+    #[test]
+    fn a_log_for_all_who_are_admitted_is_whole_for_those_who_stay(steps in prop::collection::vec(step(), 1..60)) {
+        run(LOG, true, &steps);
+    }
+
+    #[test]
+    fn a_state_for_all_who_are_admitted_ends_on_the_latest(steps in prop::collection::vec(step(), 1..60)) {
+        run(Store::State, true, &steps);
     }
 
     #[test]
     fn every_subscriber_of_a_state_ends_on_the_latest(steps in prop::collection::vec(step(), 1..60)) {
-        run(Store::State, &steps);
+        run(Store::State, false, &steps);
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use rand::Rng;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -58,7 +57,7 @@ impl Poller {
         };
         let status = answer.status();
         self.lock().not_before = retry_after(answer.headers()).map(|after| Instant::now() + after);
-        match Decision::of(status) {
+        match Decision::of(&answer) {
             Decision::Yes | Decision::Unchanged => {}
             Decision::Trouble => {
                 counted.ended(Outcome::of_status(status));
@@ -158,11 +157,7 @@ impl Poller {
         }
         // Topics that began together, after a restart say, must not go on in step: the second poll finds a place of
         // its own within half an interval more, and the jitter keeps them apart from then on.
-        let pause = if is_first {
-            spec.interval.mul_f64(rand::rng().random_range(1.0..1.5))
-        } else {
-            jitter(spec.interval, JITTER)
-        };
+        let pause = if is_first { jitter(spec.interval.mul_f64(1.25), 0.2) } else { jitter(spec.interval, JITTER) };
         Next::After(pause)
     }
 
@@ -218,7 +213,8 @@ impl Poller {
         if was_seen {
             self.topic.end(End { frame: missing.then(event::gone), reason, finished: false });
         } else {
-            self.topic.refuse(read_refusal(answer, spec(self.route()).timeout).await);
+            let refusal = read_refusal(answer, spec(self.route()).timeout).await;
+            self.topic.refuse(refusal.told_to(lender.scope()));
         }
         Next::Rest
     }

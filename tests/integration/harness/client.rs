@@ -324,8 +324,13 @@ impl Client {
         self.wire.reset();
     }
 
+    /// Whether the body has not come to its end.
+    pub(crate) fn is_open(&self) -> bool {
+        self.end.is_none()
+    }
+
     /// Reads what comes next and adds it to the body.
-    async fn more(&mut self) {
+    pub(crate) async fn more(&mut self) {
         match self.read_more().await {
             Ok(()) => {}
             Err(_) => self.end = Some(End::Cut),

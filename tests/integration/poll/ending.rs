@@ -159,6 +159,25 @@ async fn the_routes_own_status_and_done_values_are_what_counts() {
     assert_eq!(names(&events), [None, Some("done")]);
 }
 
+/// A session that runs out in the middle must not look like the end of the job.
+#[tokio::test]
+async fn a_redirect_to_a_login_page_in_the_middle_ends_the_stream_without_done_and_the_return_is_redirected() {
+    for status in [302, 303, 307] {
+        let app = App::start();
+        app.job("v1").answer(running(1));
+        let side = Sidestream::before(&app).route(PROGRESS).start().await;
+        let mut client = side.sse("/api/progress/v1").open().await;
+        client.next_event().await;
+
+        app.job("v1").answer(Answer::text(status, "").header("Location", "/login?next=%2Fapi%2Fvideos%2Fv1"));
+        let (events, _) = client.rest().await;
+        let again = side.sse("/api/progress/v1").fetch().await;
+
+        assert_eq!(events, [], "{status}");
+        assert_eq!((again.status(), again.header("location")), (status, Some("/login?next=%2Fapi%2Fvideos%2Fv1")));
+    }
+}
+
 /// A job that the app forgets is over; the client must not wait for ever.
 #[tokio::test]
 async fn a_job_that_vanishes_ends_with_gone() {
