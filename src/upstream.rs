@@ -3,7 +3,7 @@
 mod connection;
 mod upload;
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, Request, Response, Uri,
@@ -18,7 +18,7 @@ use hyper_util::{
 
 use self::connection::{ConnectionTag, Connector};
 pub(crate) use self::upload::{RequestBody, SentUpload};
-use crate::metrics::Outcome;
+use crate::{files::Files, metrics::Outcome};
 
 /// Loopback or the same pod: a connection takes microseconds, or something drops our packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,12 +71,26 @@ impl Upstream {
         Self::with_timeouts(authority, CONNECT_TIMEOUT, IDLE_TIMEOUT)
     }
 
+    /// The same, with its connections counted among the open `files`.
+    pub fn counted(authority: Authority, files: &Arc<Files>) -> Self {
+        Self::build(authority, CONNECT_TIMEOUT, IDLE_TIMEOUT, Some(Arc::clone(files)))
+    }
+
     pub(crate) fn with_timeouts(authority: Authority, connect_timeout: Duration, idle_timeout: Duration) -> Self {
+        Self::build(authority, connect_timeout, idle_timeout, None)
+    }
+
+    fn build(
+        authority: Authority,
+        connect_timeout: Duration,
+        idle_timeout: Duration,
+        files: Option<Arc<Files>>,
+    ) -> Self {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEPALIVE));
         http.set_connect_timeout(Some(connect_timeout));
-        let connector = Connector::new(http);
+        let connector = Connector::new(http, files);
 
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(idle_timeout).http1_max_buf_size(MAX_BUFFER);

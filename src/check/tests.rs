@@ -1,7 +1,11 @@
 use super::*;
 
 fn described(args: &[&str]) -> String {
-    describe(&Config::from_args(args).unwrap_or_else(|error| panic!("{error}")))
+    described_within(Some(20_000), args)
+}
+
+fn described_within(open_files: Option<u64>, args: &[&str]) -> String {
+    describe(&Config::from_args(args).unwrap_or_else(|error| panic!("{error}")), open_files)
 }
 
 /// The description without its line breaks, so that a test doesn't hang on the width.

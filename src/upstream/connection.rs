@@ -29,11 +29,13 @@ use tokio::{
 use tower_service::Service;
 
 use super::BoxError;
+use crate::files::{Files, Socket};
 
 /// Connects by TCP and tags the connection.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     http: HttpConnector,
+    files: Option<Arc<Files>>,
 }
 
 /// One connection to the app.
@@ -41,6 +43,7 @@ pub(super) struct Connector {
 pub(super) struct AppStream {
     stream: TcpStream,
     tag: Arc<State>,
+    _counted: Option<Socket>,
 }
 
 /// What can be asked about a connection from outside, through hyper-util's extras.
@@ -61,8 +64,9 @@ struct State {
 // === impl Connector ===
 
 impl Connector {
-    pub(super) fn new(http: HttpConnector) -> Self {
-        Self { http }
+    /// Connections are counted among the open `files`, if there are any to count.
+    pub(super) fn new(http: HttpConnector, files: Option<Arc<Files>>) -> Self {
+        Self { http, files }
     }
 }
 
@@ -77,9 +81,10 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.http.call(uri);
+        let counted = self.files.as_ref().map(Files::opened);
         Box::pin(async move {
             let stream = connecting.await?.into_inner();
-            Ok(TokioIo::new(AppStream { stream, tag: Arc::default() }))
+            Ok(TokioIo::new(AppStream { stream, tag: Arc::default(), _counted: counted }))
         })
     }
 }

@@ -37,6 +37,7 @@ pub struct WireState {
     flushed: AtomicBool,
     write_failed: AtomicBool,
     reset_on_close: AtomicBool,
+    head_timed_out: AtomicBool,
     /// Heads that were found in order / of these, taken by the service. Written by the wire / by the service.
     heads_seen: AtomicU32,
     heads_taken: AtomicU32,
@@ -80,6 +81,7 @@ impl WireState {
             flushed: AtomicBool::new(true),
             write_failed: AtomicBool::new(false),
             reset_on_close: AtomicBool::new(false),
+            head_timed_out: AtomicBool::new(false),
             heads_seen: AtomicU32::new(0),
             heads_taken: AtomicU32::new(0),
             disagreement: AtomicU8::new(0),
@@ -161,6 +163,15 @@ impl WireState {
         }
         let code = self.disagreement.load(Acquire);
         Err(Disagreement::of_code(code).unwrap_or(Disagreement::Unobserved))
+    }
+
+    /// Whether the connection ended because a head took too long.
+    pub fn head_timed_out(&self) -> bool {
+        self.head_timed_out.load(Relaxed)
+    }
+
+    pub(super) fn on_head_timeout(&self) {
+        self.head_timed_out.store(true, Relaxed);
     }
 
     pub(super) fn on_verdict(&self, verdict: Result<(), Disagreement>) {
