@@ -21,6 +21,7 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
+use tracing::trace;
 
 use crate::{
     connections::Connections,
@@ -136,6 +137,7 @@ impl Canary {
             };
             *self.expected() = None;
             if flown.is_ok() {
+                trace!(%addr, "the canary is back");
                 self.flights.fetch_add(1, Ordering::Relaxed);
             }
             note(flown);

@@ -142,6 +142,12 @@ impl Shards {
         self.inboxes.iter().map(|inbox| inbox.turns.load(Ordering::Relaxed))
     }
 
+    /// Keeps a shard from looking, until this is dropped.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, shard: usize) -> impl Drop + '_ {
+        self.inboxes[shard].lock()
+    }
+
     /// Has every shard look, though there is nothing for it.
     pub fn wake(&self) {
         for inbox in &self.inboxes {
@@ -205,8 +211,9 @@ impl Inbox {
     }
 
     fn take(&self) -> Vec<Order> {
+        let orders = self.lock().as_mut().map(std::mem::take).unwrap_or_default();
         self.turns.fetch_add(1, Ordering::Relaxed);
-        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+        orders
     }
 
     /// Takes no more. What still waits is dropped, or its streams would hang and those who asked wait for ever.

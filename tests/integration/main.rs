@@ -3,7 +3,7 @@
 //! One binary for all of it, because each further one would be linked anew. The modules follow the contract: what a
 //! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`]), what is passed on
 //! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
-//! the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
+//! what it bounds ([`limits`], [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
 mod apps;
 mod cli;
@@ -11,13 +11,16 @@ mod clients;
 mod forward;
 mod guard;
 mod harness;
+mod health;
 mod heartbeat;
 mod life;
+mod limits;
 mod metrics;
 mod node;
 mod poll;
 mod proxies;
 mod scopes;
+mod storm;
 mod subscribe;
 mod takeover;
 mod traps;

@@ -23,6 +23,7 @@ pub(crate) struct Builder {
     log: String,
     /// A subcommand, which comes before the flags.
     command: Option<&'static str>,
+    open_files: Option<u32>,
 }
 
 /// A running child; killed when it goes.
@@ -56,6 +57,18 @@ pub(crate) fn binary() -> Command {
         if name.to_string_lossy().starts_with("SIDESTREAM_") {
             command.env_remove(name);
         }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The same, allowed so many open files, which it can't raise.
+pub(crate) fn binary_within(open_files: u32) -> Command {
+    let binary = binary();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")]).arg(binary.get_program());
+    for (name, _) in binary.get_envs() {
+        command.env_remove(name);
     }
     command.stdin(Stdio::null());
     command
@@ -116,10 +129,17 @@ impl Builder {
         self
     }
 
+    /// Allows the child so many open files.
+    pub(crate) fn open_files(mut self, files: u32) -> Self {
+        self.open_files = Some(files);
+        self
+    }
+
     /// Starts the child and waits until both sides listen.
     pub(crate) async fn start(self) -> Sidestream {
-        let Self { args, envs, log, command } = self;
-        let mut child = binary()
+        let Self { args, envs, log, command, open_files } = self;
+        let mut child = open_files
+            .map_or_else(binary, binary_within)
             .args(command)
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--log", &log])
             .args(args)
@@ -150,13 +170,13 @@ impl Sidestream {
 
     /// The demo, which brings its own app.
     pub(crate) fn demo() -> Builder {
-        Builder { args: Vec::new(), envs: Vec::new(), log: "info".to_owned(), command: Some("demo") }
+        Builder { args: Vec::new(), envs: Vec::new(), log: "info".to_owned(), command: Some("demo"), open_files: None }
     }
 
     /// A child in front of whatever listens at `addr`.
     pub(crate) fn before_addr(addr: SocketAddr) -> Builder {
         let args = vec!["--upstream".to_owned(), format!("http://{addr}")];
-        Builder { args, envs: Vec::new(), log: "info".to_owned(), command: None }
+        Builder { args, envs: Vec::new(), log: "info".to_owned(), command: None, open_files: None }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
