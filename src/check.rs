@@ -247,6 +247,7 @@ fn limits(config: &Config, plan: &Plan) -> Vec<String> {
     vec![
         format!("{} streams, {per_ip}; {} topics. {believed}", plan.streams_max, config.max_topics),
         format!("{} polls in flight at once.{grace}", config.poll_concurrency),
+        format!("A request's head has {} once it has begun.", time(config.head_timeout)),
         format!(
             "A client that takes nothing counts as stale after {} and is closed after {}. When the process is \
              told to stop, streams are {drain}.",

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -20,6 +20,7 @@ use tokio::{
     net::TcpStream,
     sync::Barrier,
     task::JoinSet,
+    time::Instant,
 };
 
 use crate::harness::{

@@ -157,6 +157,34 @@ impl Peer {
     }
 }
 
+// When thousands come back in the same second, news for those who stayed must not wait until all of them are in.
+#[tokio::test]
+async fn a_storm_of_newcomers_is_let_in_by_turns_and_news_go_between() {
+    let mut stand = Stand::new();
+    let subscription = stand.bench.watch(LOG);
+    let mut stays = stand.adopt(subscription);
+    stand.turn(Duration::ZERO);
+    assert_eq!(stays.hear(), "head :\n");
+    let mut peers = Vec::new();
+    for _ in 0..2 * NEWCOMERS + 1 {
+        let (adopted, peer) = stand.stream(stand.bench.watch(LOG));
+        stand.shard.inbox.send(Order::Adopt(Box::new(adopted))).unwrap();
+        peers.push(peer);
+    }
+    stand.publish("news");
+
+    let mut inside = Vec::new();
+    while !stand.shard.newcomers.is_empty() || inside.is_empty() {
+        stand.turn(Duration::ZERO);
+        inside.push(stand.shard.entries.len() - 1);
+        // While there are more, the loop does not sleep.
+        assert!(stand.shard.newcomers.is_empty() || stand.shard.wait(stand.began) == Some(Duration::ZERO));
+    }
+
+    assert_eq!(inside, [NEWCOMERS, 2 * NEWCOMERS, 2 * NEWCOMERS + 1]);
+    assert!(stays.hear().contains("news"));
+}
+
 // The budgets behind DESIGN 9's figures, in bytes. An entry holds its permit and its subscription; a group is the topic's
 // share, so even a topic with one stream stays within 550 in its shard.
 #[test]

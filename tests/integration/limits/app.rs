@@ -8,7 +8,7 @@ use crate::harness::{
     NOTIFICATIONS, NOTIFICATIONS_PATH, PROGRESS,
     app::{App, Endpoint},
     client::{Client, Request},
-    progress, running,
+    progress, running, running_text,
     sidestream::Sidestream,
 };
 
@@ -77,6 +77,25 @@ async fn admissions_beyond_their_half_wait_and_the_polls_go_on() {
     assert_eq!(admissions, 2, "half of four");
     assert!(waits(&side, "authorize").await >= (CROWD - 3) as f64);
     drop(crowd);
+}
+
+/// No platform waits longer than 30 s for the first byte, and a queue of admissions may be longer. So after 25 s a client
+/// has its 200, with nothing of anybody's in it; it keeps its place, and is let in by the very answer it waited for.
+#[tokio::test]
+async fn an_admission_that_takes_too_long_for_a_status_goes_on_behind_a_200() {
+    let app = App::start();
+    app.job("v1").answers([running(1).after(Duration::from_secs(27)), running(2)]);
+    let side = Sidestream::before(&app).route(&progress("share=authorized,timeout=1m")).start().await;
+
+    let mut client = side.sse("/api/progress/v1").open().await;
+    assert_eq!((client.status(), app.job("v1").count()), (200, 1));
+    client.until("a heartbeat", |text| text.starts_with(":\n")).await;
+    assert!(!client.text().contains("data"), "{:?}", client.text());
+
+    assert_eq!(client.next_event().await.data, Some(running_text(2)));
+    let samples = side.metrics().await;
+    assert_eq!(samples.get("upstream_requests_total", &[("purpose", "authorize"), ("outcome", "ok")]), 1.0);
+    assert_eq!(samples.get("upstream_requests_total", &[("purpose", "authorize")]), 1.0, "it was asked once");
 }
 
 /// After a restart of the app all its streams are opened anew; not all at once.
