@@ -22,8 +22,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use crate::{
-    accept::accept,
+    accept::Acceptor,
     event::{self, Event},
+    health::{Health, Sick},
     readiness::{Readiness, State},
     stats::Stats,
 };
@@ -35,6 +36,8 @@ pub struct Admin {
     pub registry: Registry,
     /// Where the program is in its life.
     pub readiness: Readiness,
+    /// Whether it works there.
+    pub health: Arc<Health>,
     /// The dashboard's data.
     pub stats: Stats,
 }
@@ -55,7 +58,8 @@ impl Admin {
     /// Serves until `stop`. Owned by the app's run loop; connections end with it.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let tracker = TaskTracker::new();
-        while let Some(Ok((socket, peer))) = stop.run_until_cancelled(accept(&listener, None)).await {
+        let mut acceptor = Acceptor::new(&listener, None);
+        while let Some(Ok((socket, peer))) = stop.run_until_cancelled(acceptor.next()).await {
             let admin = Arc::clone(&self);
             let stop = stop.clone();
             tracker.spawn(async move {
@@ -80,9 +84,9 @@ impl Admin {
         }
         match req.uri().path() {
             "/metrics" => self.metrics(),
-            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/livez" => health("ok\n", self.health.live()),
             "/readyz" => match self.readiness.get() {
-                State::Ready => text(StatusCode::OK, "ready\n"),
+                State::Ready => health("ready\n", self.health.ready()),
                 State::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
                 State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             },
@@ -122,6 +126,13 @@ impl Admin {
     }
 }
 
+fn health(well: &'static str, found: Result<(), Sick>) -> Response<AdminBody> {
+    let Err(sick) = found else { return text(StatusCode::OK, well) };
+    let mut response = typed("text/plain; charset=utf-8", format!("{sick}\n").into());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
 fn text(status: StatusCode, line: &'static str) -> Response<AdminBody> {
     let mut response = typed("text/plain; charset=utf-8", Bytes::from_static(line.as_bytes()));
     *response.status_mut() = status;
@@ -149,14 +160,15 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
     };
     // Container runtimes kill a check after some seconds of their own; this one says why first.
     const PATIENCE: Duration = Duration::from_secs(3);
+    const ANSWER_MAX: u64 = 4096;
     let ask = |addr: SocketAddr| -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         write!(stream, "GET /livez HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
-        let mut head = [0; 64];
-        let read = stream.read(&mut head)?;
-        Ok(String::from_utf8_lossy(&head[..read]).into_owned())
+        let mut answer = Vec::new();
+        stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     };
     // Listening everywhere includes the loopback address, and that is where a check inside the container asks.
     let addr = match addr.ip() {
@@ -165,8 +177,12 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
         _ => addr,
     };
     match ask(addr) {
-        Ok(head) if head.starts_with("HTTP/1.1 200 ") => Ok(()),
-        Ok(head) => Err(format!("{addr} answered \"{}\", not 200", head.lines().next().unwrap_or_default())),
+        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => Ok(()),
+        Ok(answer) => {
+            let (head, reason) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+            let (status, reason) = (head.lines().next().unwrap_or_default(), reason.trim());
+            Err(format!("{addr} answered \"{status}\", not 200: {reason}"))
+        }
         Err(error) => Err(format!("{addr} does not answer ({error}); is --admin-listen the same there?")),
     }
 }

@@ -12,10 +12,13 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
+    canary::Canary,
     config::Config,
     connections::{Connections, Limits},
+    files::{self, Files, Plan},
     forward::Forwarder,
     guard::{self, Guard, Pacing},
+    health::Health,
     hub::Hub,
     metrics::{Metrics, Phase, RouteId},
     readiness::{Readiness, State},
@@ -34,13 +37,9 @@ use crate::{
 /// How long the drain waits, after the last stream was told to end, for what is still on its way.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
-/// Files that are no streams: listeners, the runtime's own, connections to the app for polls.
-const FILES_OF_OUR_OWN: u64 = 128;
-
-/// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`, 4,096 by default). After a
-/// restart all clients come back at once, and with the usual 128 the kernel drops what does not fit: those clients knock
-/// again after one second, then after three.
-const BACKLOG: u32 = 4_096;
+/// Clients that wait in the kernel to be accepted, as far as it allows (`net.core.somaxconn`, mostly 4,096): when thousands
+/// come back in the same second, a longer queue means fewer that are dropped and try again seconds later.
+const BACKLOG: u32 = 4096;
 
 /// Why the program can't start.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +63,7 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Bound {
     config: Config,
+    plan: Plan,
     public: Vec<(SocketAddr, TcpListener)>,
     admin: Option<(SocketAddr, TcpListener)>,
     registry: Registry,
@@ -85,14 +85,17 @@ pub enum Exit {
 ///
 /// # Errors
 /// When an address can't be had.
-pub async fn bind(config: Config) -> Result<Bound, BindError> {
-    raise_file_limit(config.max_connections);
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn bind(config: Config) -> Result<Bound, BindError> {
+    let plan = plan_files(&config);
     let mut public = Vec::new();
     for addr in &config.listen {
-        public.push(listen("--listen", *addr).await?);
+        public.push(listen("--listen", *addr)?);
     }
     let admin = match config.admin_listen {
-        Some(addr) => Some(listen("--admin-listen", addr).await?),
+        Some(addr) => Some(listen("--admin-listen", addr)?),
         None => None,
     };
     let registry = Registry::new();
@@ -103,42 +106,35 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
     }
     let metrics = Arc::new(Metrics::register(&registry, &names)?);
     registry.register(Box::new(ProcessCollector::for_self()))?;
-    Ok(Bound { config, public, admin, registry, metrics })
+    Ok(Bound { config, plan, public, admin, registry, metrics })
 }
 
-async fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, TcpListener), BindError> {
-    let bound = async {
+fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, TcpListener), BindError> {
+    let bound = (|| {
         let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // As `TcpListener::bind` does: connections of the process before, in TIME_WAIT, don't keep its address.
+        // As the standard library does it: connections of a process before us must not keep its port.
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
         let listener = socket.listen(BACKLOG)?;
         Ok((listener.local_addr()?, listener))
-    };
-    bound.await.map_err(|source| BindError::Listen { flag, addr, source })
+    })();
+    bound.map_err(|source| BindError::Listen { flag, addr, source })
 }
 
-/// Lets the process open as many files as it may: each stream is one, and the default soft limit of many systems is 1,024.
-fn raise_file_limit(streams: usize) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => maximum,
-        Err(error) => {
-            warn!(%error, "the limit of open files can't be raised");
-            current
-        }
-    };
-    let files = raised.unwrap_or(u64::MAX);
-    info!(open_files = files, max_connections = streams, "limits");
-    // A stream is one file; its topic may need one more for the app, and the program some of its own.
-    if files < streams as u64 + FILES_OF_OUR_OWN {
-        warn!(
-            open_files = files,
-            max_connections = streams,
-            "--max-connections is more than this process may open; raise its limit of open files (ulimit -n, LimitNOFILE=)"
-        );
+/// Divides the files that the process may open, and says so.
+fn plan_files(config: &Config) -> Plan {
+    let (limit, error) = files::raise_limit();
+    if let Some(error) = error {
+        warn!(%error, "the limit of open files can't be raised");
     }
+    let plan = Plan::new(limit, config.max_connections, config.poll_concurrency);
+    info!(open_files = limit, max_connections = plan.streams_max, "limits");
+    match plan.warning(config.max_connections_given) {
+        Some(warning) if config.max_connections_given => warn!("{warning}"),
+        Some(note) => info!("{note}"),
+        None => {}
+    }
+    plan
 }
 
 // === impl Bound ===
@@ -161,9 +157,9 @@ impl Bound {
 
     /// Serves until `shutdown` says otherwise, then leaves in good order.
     pub async fn run(self, shutdown: Shutdown) -> Exit {
-        let Self { config, public, admin, registry, metrics } = self;
+        let Self { config, plan, public, admin, registry, metrics } = self;
         let drain_time = config.drain;
-        let parts = match Parts::new(&config, registry, metrics) {
+        let parts = match Parts::new(&config, plan, registry, metrics) {
             Ok(parts) => parts,
             Err(error) => {
                 tracing::error!(%error, "the shards can't be started");
@@ -174,6 +170,9 @@ impl Bound {
         // Ends what outlives the streams: the admin side, the walks, the schedule.
         let stop = CancellationToken::new();
         parts.spawn_walks(&tracker, &stop);
+        let addrs: Vec<_> = public.iter().map(|(addr, _)| *addr).collect();
+        let (health, stopped, drain) = (Arc::clone(&parts.admin.health), stop.clone(), shutdown.drain.clone());
+        tracker.spawn(async move { stopped.run_until_cancelled(health.run(&addrs, drain)).await });
         // The sockets listen since they were bound; whoever reads the lines below may ask at once.
         parts.readiness.set(State::Ready);
         if let Some((addr, listener)) = admin {
@@ -236,10 +235,11 @@ struct Parts {
 // === impl Parts ===
 
 impl Parts {
-    fn new(config: &Config, registry: Registry, metrics: Arc<Metrics>) -> io::Result<Self> {
+    fn new(config: &Config, plan: Plan, registry: Registry, metrics: Arc<Metrics>) -> io::Result<Self> {
         let routes: Arc<[Route]> = config.routes.clone().into();
-        let upstream = Upstream::new(config.upstream.authority.clone());
-        let schedule = Schedule::new(config.poll_concurrency);
+        let files = Files::new(plan);
+        let upstream = Upstream::counted(config.upstream.authority.clone(), &files);
+        let schedule = Schedule::new(config.poll_concurrency, Arc::clone(&metrics));
         let sources = Sources::new(
             Arc::clone(&routes),
             upstream.clone(),
@@ -249,12 +249,12 @@ impl Parts {
         );
         let hub = Hub::new(config.max_topics, Box::new(sources), Arc::clone(&metrics));
         let limits = Limits {
-            connections: config.max_connections,
+            connections: plan.streams_max,
             per_ip: config.max_connections_per_ip,
             stale_after: config.stale_after,
             reap_after: config.reap_after,
         };
-        let connections = Connections::new(limits, Arc::clone(&metrics));
+        let connections = Connections::within(limits, Arc::clone(&metrics), Some(Arc::clone(&files)));
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = Shards::start(count, limits, &metrics)?;
         let asker = Asker::new(upstream.clone(), Arc::clone(&metrics));
@@ -270,6 +270,7 @@ impl Parts {
         let pacing = Pacing { heartbeat: config.heartbeat_interval, form: config.heartbeat_form, retry: config.retry };
         let guard = (!config.no_guard)
             .then(|| Guard::new(RouteId(routes.len()), Arc::clone(&connections), pacing, Arc::clone(&metrics)));
+        let canary = Canary::new(&connections, &metrics);
         let readiness = Readiness::default();
         let stats = Stats {
             routes: Arc::clone(&routes),
@@ -284,12 +285,20 @@ impl Parts {
             forwarder: Forwarder::new(upstream, Arc::clone(&metrics)),
             guard,
             trusted_proxies: config.trusted_proxies.clone(),
+            canary: Arc::clone(&canary),
+            head_timeout: config.head_timeout,
+            files: Arc::clone(&files),
             shards: Arc::clone(&shards),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
             routes: metrics.routes().len(),
-            admin: Arc::new(Admin { registry, readiness: readiness.clone(), stats }),
+            admin: Arc::new(Admin {
+                registry,
+                readiness: readiness.clone(),
+                health: Health::new(Arc::clone(&shards), Arc::clone(&schedule), canary, files),
+                stats,
+            }),
             readiness,
             metrics,
             hub,
@@ -351,7 +360,7 @@ mod tests {
     // Opening thousands of streams at once took seconds: the kernel dropped what the queue of 128 had no room for.
     #[tokio::test]
     async fn clients_that_come_at_once_wait_in_the_queue_and_are_not_dropped() {
-        let (addr, _listener) = listen("--listen", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (addr, _listener) = listen("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
         let waiting: Result<Vec<_>, _> =
             (0..300).map(|_| TcpStream::connect_timeout(&addr, Duration::from_millis(900))).collect();
         assert_eq!(waiting.unwrap().len(), 300);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::cli::value::time;
 use crate::config::Config;
 use crate::event::HeartbeatForm;
+use crate::files::Plan;
 use crate::route::{ErrorStyle, PollSpec, Replay, Route, Share, SourceSpec, SubscribeSpec};
 use crate::status::StatusRule;
 
@@ -13,8 +14,10 @@ const WIDTH: usize = 98;
 
 const INDENT: &str = "  ";
 
-/// Says what the sidecar would do with this configuration; a text of several paragraphs, wrapped for a terminal.
-pub fn describe(config: &Config) -> String {
+/// Says what the sidecar would do with this configuration in a process that may open so many files (`None`: as many as it
+/// likes); a text of several paragraphs, wrapped for a terminal.
+pub fn describe(config: &Config, open_files: Option<u64>) -> String {
+    let plan = Plan::new(open_files, config.max_connections, config.poll_concurrency);
     let mut text = String::new();
     paragraph(&mut text, "", &addresses(config));
     for (index, route) in config.routes.iter().enumerate() {
@@ -26,12 +29,14 @@ pub fn describe(config: &Config) -> String {
     text.push_str("\nEverything else\n");
     paragraph(&mut text, INDENT, &everything_else(config));
     text.push_str("\nLimits\n");
-    for sentence in limits(config) {
+    for sentence in limits(config, &plan) {
         paragraph(&mut text, INDENT, &sentence);
     }
-    if !config.warnings.is_empty() {
+    let mut warnings = config.warnings.clone();
+    warnings.extend(plan.warning(config.max_connections_given));
+    if !warnings.is_empty() {
         text.push_str("\nWarnings\n");
-        for warning in &config.warnings {
+        for warning in &warnings {
             paragraph(&mut text, INDENT, &format!("{warning}."));
         }
     }
@@ -221,7 +226,7 @@ fn everything_else(config: &Config) -> String {
     )
 }
 
-fn limits(config: &Config) -> Vec<String> {
+fn limits(config: &Config, plan: &Plan) -> Vec<String> {
     let per_ip = match config.max_connections_per_ip {
         0 => "with no limit per address".to_owned(),
         limit => format!("at most {limit} of them from one address"),
@@ -240,8 +245,9 @@ fn limits(config: &Config) -> Vec<String> {
     let drain =
         if config.drain.is_zero() { "ended at once".to_owned() } else { format!("ended over {}", time(config.drain)) };
     vec![
-        format!("{} streams, {per_ip}; {} topics. {believed}", config.max_connections, config.max_topics),
+        format!("{} streams, {per_ip}; {} topics. {believed}", plan.streams_max, config.max_topics),
         format!("{} polls in flight at once.{grace}", config.poll_concurrency),
+        format!("A request's head has {} once it has begun.", time(config.head_timeout)),
         format!(
             "A client that acknowledges nothing counts as stale after {} and is closed after {}. When the process is \
              told to stop, streams are {drain}.",

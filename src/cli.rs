@@ -179,10 +179,10 @@ pub struct RunArgs {
         help_heading = "Credentials")]
     pub credential_header: Vec<HeaderName>,
 
-    /// Streams at once
-    #[arg(long, env = "SIDESTREAM_MAX_CONNECTIONS", value_name = "N", default_value = "10000",
-        value_parser = value::positive_number, help_heading = "Limits")]
-    pub max_connections: usize,
+    /// Streams at once, as far as the limit of open files allows [default: 10000]
+    #[arg(long, env = "SIDESTREAM_MAX_CONNECTIONS", value_name = "N", value_parser = value::positive_number,
+        help_heading = "Limits")]
+    pub max_connections: Option<usize>,
 
     /// Streams at once from one address; 0 is no limit, as needed where all come through one proxy
     #[arg(long, env = "SIDESTREAM_MAX_CONNECTIONS_PER_IP", value_name = "N", default_value = "0",
@@ -193,6 +193,11 @@ pub struct RunArgs {
     #[arg(long, env = "SIDESTREAM_MAX_TOPICS", value_name = "N", default_value = "10000",
         value_parser = value::positive_number, help_heading = "Limits")]
     pub max_topics: usize,
+
+    /// Time for a request's head to be complete once it has begun
+    #[arg(long, env = "SIDESTREAM_HEAD_TIMEOUT", value_name = "TIME", default_value = "20s",
+        value_parser = value::positive_duration, help_heading = "Limits")]
+    pub head_timeout: Duration,
 
     /// A client that acknowledges nothing of what is sent to it for this long counts as stale
     #[arg(long, env = "SIDESTREAM_STALE_AFTER", value_name = "TIME", default_value = "35s",

@@ -24,6 +24,8 @@ const PROXY_PATIENCE: Duration = Duration::from_secs(60);
 
 const DEFAULT_POLL_MAX_INTERVAL: Duration = Duration::from_secs(5);
 
+const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+
 /// How the sidecar runs. Everything in it makes sense, alone and together; nobody checks it again.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -49,12 +51,16 @@ pub struct Config {
     pub not_found_grace: Duration,
     /// The request headers that tell users apart; never empty, each once.
     pub credential_headers: Vec<HeaderName>,
-    /// Streams at once; at least 1.
+    /// Streams at once; at least 1. The limit of open files may lower it further.
     pub max_connections: usize,
+    /// Whether that was given, and is not the default.
+    pub max_connections_given: bool,
     /// Streams at once from one address; 0 is no limit.
     pub max_connections_per_ip: usize,
     /// Topics at once; at least 1.
     pub max_topics: usize,
+    /// The time for a request's head, once it has begun.
+    pub head_timeout: Duration,
     /// A stream whose peer acknowledges nothing for this long is stale; shorter than `reap_after`.
     pub stale_after: Duration,
     /// A stream whose peer takes nothing for this long is closed.
@@ -143,9 +149,11 @@ impl Config {
             poll_concurrency: args.poll_concurrency,
             not_found_grace: args.not_found_grace,
             credential_headers,
-            max_connections: args.max_connections,
+            max_connections: args.max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            max_connections_given: args.max_connections.is_some(),
             max_connections_per_ip: args.max_connections_per_ip,
             max_topics: args.max_topics,
+            head_timeout: args.head_timeout,
             stale_after: args.stale_after,
             reap_after: args.reap_after,
             drain: args.drain,

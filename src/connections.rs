@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,6 +21,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    files::{Files, Socket},
     metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, RouteMetrics, Transport},
     pulse::{Pulse, Signs},
     tcp,
@@ -45,6 +46,8 @@ pub struct Limits {
 pub struct Connections {
     limits: Limits,
     metrics: Arc<Metrics>,
+    /// The open files; `None` where nothing counts them.
+    files: Option<Arc<Files>>,
     /// Written when a stream opens or closes, and when the drain begins.
     open: Mutex<Open>,
     /// The streams that have a connection's task of their own, for the walks; those in shards are walked there.
@@ -111,9 +114,13 @@ pub struct Permit {
     is_open: bool,
     /// Counted as stale.
     is_stale: bool,
+    /// It is one of those that the limits are for, and that a drain waits for: all but the canary's.
+    is_counted: bool,
     /// Why the stream ends; the client, unless the stream says otherwise.
     reason: CloseReason,
     wrote_to_closed: bool,
+    /// The client's place among the open files, once the socket is out of its connection's hands.
+    counted: Option<Socket>,
 }
 
 /// A permit that the walks can reach: of a stream on a connection's task of its own.
@@ -171,8 +178,13 @@ impl Limits {
 impl Connections {
     /// No streams yet.
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::within(limits, metrics, None)
+    }
+
+    /// The same, of which none begins while `files` are short.
+    pub fn within(limits: Limits, metrics: Arc<Metrics>, files: Option<Arc<Files>>) -> Arc<Self> {
         let (open, listed) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { limits, metrics, open, listed, emptied: Notify::new() })
+        Arc::new(Self { limits, metrics, files, open, listed, emptied: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -193,7 +205,16 @@ impl Connections {
             self.metrics.rejected(reason);
             return Err(reason);
         }
-        Ok(Permit {
+        Ok(self.permitted(route, peer, transport, true))
+    }
+
+    /// A permit that no limit and no drain knows of, for the canary.
+    pub fn uncounted(self: &Arc<Self>, route: RouteId, transport: Transport) -> Permit {
+        self.permitted(route, IpAddr::V4(Ipv4Addr::LOCALHOST), transport, false)
+    }
+
+    fn permitted(self: &Arc<Self>, route: RouteId, peer: IpAddr, transport: Transport, is_counted: bool) -> Permit {
+        Permit {
             connections: Arc::clone(self),
             route,
             peer,
@@ -201,9 +222,11 @@ impl Connections {
             transport,
             is_open: false,
             is_stale: false,
+            is_counted,
             reason: CloseReason::Client,
             wrote_to_closed: false,
-        })
+            counted: None,
+        }
     }
 
     fn count(&self, peer: IpAddr) -> Result<(), RejectReason> {
@@ -213,6 +236,9 @@ impl Connections {
         }
         if open.count >= self.limits.connections {
             return Err(RejectReason::MaxConnections);
+        }
+        if self.files.as_ref().is_some_and(|files| files.are_short()) {
+            return Err(RejectReason::FileLimit);
         }
         // While the limit is off, a table of addresses would cost memory for nothing.
         if self.limits.per_ip > 0 {
@@ -411,6 +437,11 @@ impl Permit {
         self.wrote_to_closed = true;
     }
 
+    /// Takes over the client's place among the open files: the permit lives as long as the socket.
+    pub fn carry(&mut self, counted: Option<Socket>) {
+        self.counted = counted;
+    }
+
     /// A moment of its own within the drain, if that has begun.
     pub fn drain_at(&self) -> Option<Instant> {
         let until = self.connections.lock().drain_until?;
@@ -457,7 +488,9 @@ impl Drop for Permit {
             }
             self.metrics().closed(self.transport, self.reason);
         }
-        self.connections.leave(self.peer);
+        if self.is_counted {
+            self.connections.leave(self.peer);
+        }
     }
 }
 

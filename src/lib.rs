@@ -5,7 +5,7 @@
 //! ```text
 //!  main ─ cli ─ config ─ route ─ check      the command line becomes a configuration that can't be wrong
 //!  app                                      bind, run, drain
-//!  server ─ accept ─ wire                   a connection, and what its bytes tell
+//!  server ─ accept ─ files ─ wire           a connection, what its bytes tell, and how many there may be
 //!  router                                   a stream, or something to forward?
 //!  ├─ forward ─ upstream ─ guard            everything that is no stream of ours goes to the app as it came; what
 //!  │                                        turns out to be a stream there is kept alive
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`) and what the operator sees
-//! (`admin`, `stats`, `metrics`, `readiness`, `shutdown`, `log`, `demo`).
+//! (`admin`, `stats`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
 
 pub mod cli;
 pub mod config;
@@ -29,6 +29,7 @@ pub mod app;
 pub mod server;
 
 pub mod accept;
+pub mod files;
 pub mod wire;
 
 pub mod router;
@@ -68,8 +69,10 @@ pub mod backoff;
 pub mod template;
 
 pub mod admin;
+pub mod canary;
 
 pub mod demo;
+pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod readiness;

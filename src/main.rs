@@ -7,7 +7,7 @@ use sidestream::{
     admin, app, check,
     cli::{Cli, Command, HealthcheckArgs, RunArgs},
     config::Config,
-    demo, log,
+    demo, files, log,
     shutdown::Shutdown,
 };
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
     match command {
         Some(Command::Check(args)) => {
-            let text = check::describe(&config_or_exit(&args));
+            let text = check::describe(&config_or_exit(&args), files::limit());
             // A reader that has seen enough (`| head`) is no failure.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 async fn serve(config: Config) -> Result<app::Exit, String> {
     let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
-    let bound = app::bind(config).await.map_err(|error| error.to_string())?;
+    let bound = app::bind(config).map_err(|error| error.to_string())?;
     Ok(bound.run(shutdown).await)
 }
 

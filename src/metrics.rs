@@ -75,8 +75,20 @@ label! {
         MaxTopics => "max_topics",
         /// Not ready to serve: the program drains.
         Drain => "drain",
-        /// The process may open no more files.
+        /// The process may open no more files: somebody was turned away, or for a moment nobody was accepted.
         FileLimit => "file_limit",
+    }
+}
+
+label! {
+    /// Why a request of the public side was refused unread.
+    Refused {
+        /// A head over 64 KiB, a request line among them, or with over 100 fields.
+        HeadTooLarge => "head_too_large",
+        /// A head that took longer than `--head-timeout`.
+        HeadTimeout => "head_timeout",
+        /// It disagrees with itself about its length, host or target, or is no HTTP/1.
+        Malformed => "malformed",
     }
 }
 
@@ -150,6 +162,11 @@ label! {
     }
 }
 
+impl Purpose {
+    /// What the program asks for by itself, and what waits for its turn; the first of them all.
+    pub const OURS: &'static [Self] = &[Self::Poll, Self::Subscribe, Self::Authorize];
+}
+
 label! {
     /// How a request to the app ended.
     Outcome {
@@ -203,6 +220,8 @@ pub struct RouteId(pub usize);
 pub struct Metrics {
     routes: Vec<RouteMetrics>,
     rejected: Vec<IntCounter>,
+    refused: Vec<IntCounter>,
+    upstream_waits: Vec<IntCounter>,
     heartbeat_lateness: Histogram,
     upstream_requests: Vec<Vec<IntCounter>>,
     upstream_seconds: Vec<Vec<Histogram>>,
@@ -224,6 +243,10 @@ pub struct RouteMetrics {
     frames_sent: Vec<IntCounter>,
     /// Bytes of frames handed to the transport, without HTTP framing.
     pub sent_bytes: IntCounter,
+    /// Clients that came back with an id from before the window, or that nobody knows.
+    pub replay_misses: IntCounter,
+    /// Events left out of a greeting because it would have grown over 256 KiB.
+    pub greeting_cuts: IntCounter,
     delivery: Histogram,
     /// Age of the oldest snapshot being served, seconds; written by the sweep alone.
     pub data_age: Gauge,
@@ -241,13 +264,28 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 
         let vecs = RouteVecs::register(registry)?;
-        let routes = routes.iter().map(|route| vecs.route(route)).collect();
+        let mut routes: Vec<_> = routes.iter().map(|route| vecs.route(route)).collect();
+        // Nobody reads this registry: the canary moves series like everybody else, and nothing is seen of it.
+        routes.push(RouteVecs::register(&Registry::new())?.route("(canary)"));
 
         let rejected = counter_vec(
             registry,
             "connections_rejected_total",
-            "Streams turned away before they began, by the limit that was reached.",
+            "Streams turned away before they began, by the limit that was reached; for file_limit also other requests, \
+             and moments in which no connection was accepted.",
             &["reason"],
+        )?;
+        let refused = counter_vec(
+            registry,
+            "requests_refused_total",
+            "Requests of the public side that were refused before anything was made of them, by what was wrong.",
+            &["reason"],
+        )?;
+        let upstream_waits = counter_vec(
+            registry,
+            "upstream_waits_total",
+            "Requests to the app that had to wait because so many were under way, by what they were for.",
+            &["purpose"],
         )?;
         let heartbeat_lateness = Histogram::with_opts(
             HistogramOpts::new(
@@ -279,6 +317,8 @@ impl Metrics {
         Ok(Self {
             routes,
             rejected: each(RejectReason::ALL, |reason| rejected.with_label_values(&[reason.as_str()])),
+            refused: each(Refused::ALL, |reason| refused.with_label_values(&[reason.as_str()])),
+            upstream_waits: each(Purpose::OURS, |purpose| upstream_waits.with_label_values(&[purpose.as_str()])),
             heartbeat_lateness,
             upstream_requests: each(Purpose::ALL, |purpose| {
                 each(Outcome::ALL, |outcome| upstream_requests.with_label_values(&[purpose.as_str(), outcome.as_str()]))
@@ -298,9 +338,19 @@ impl Metrics {
         &self.routes[route.0]
     }
 
-    /// Every route, in the order they were registered in.
+    /// Every route, in the order they were registered in, and the canary's.
     pub fn routes(&self) -> impl ExactSizeIterator<Item = RouteId> + use<> {
         (0..self.routes.len()).map(RouteId)
+    }
+
+    /// The canary's route, of which the operator sees nothing.
+    pub fn canary(&self) -> RouteId {
+        RouteId(self.routes.len() - 1)
+    }
+
+    /// Every route that the operator sees.
+    pub fn shown(&self) -> impl ExactSizeIterator<Item = RouteId> + use<> {
+        (0..self.canary().0).map(RouteId)
     }
 
     /// Counts a stream that was turned away.
@@ -311,6 +361,16 @@ impl Metrics {
     /// How many streams were turned away for `reason` so far.
     pub fn rejected_count(&self, reason: RejectReason) -> u64 {
         self.rejected[reason as usize].get()
+    }
+
+    /// Counts a request that was refused unread.
+    pub fn refused(&self, reason: Refused) {
+        self.refused[reason as usize].inc();
+    }
+
+    /// Counts a request to the app, for one of [`Purpose::OURS`], that had to wait for others.
+    pub fn upstream_waited(&self, purpose: Purpose) {
+        self.upstream_waits[purpose as usize].inc();
     }
 
     /// Records how late a heartbeat was.
@@ -436,6 +496,8 @@ struct RouteVecs {
     events_published: IntCounterVec,
     frames_sent: IntCounterVec,
     sent_bytes: IntCounterVec,
+    replay_misses: IntCounterVec,
+    greeting_cuts: IntCounterVec,
     delivery: HistogramVec,
     data_age: GaugeVec,
 }
@@ -489,6 +551,18 @@ impl RouteVecs {
                 "Bytes of frames handed to client connections, without HTTP framing.",
                 &["route"],
             )?,
+            replay_misses: counter_vec(
+                registry,
+                "replay_misses_total",
+                "Clients that returned to a subscribe route with an id that is not in the window any more, or unknown.",
+                &["route"],
+            )?,
+            greeting_cuts: counter_vec(
+                registry,
+                "greeting_cuts_total",
+                "Events left out of a greeting because it would have grown over 256 KiB.",
+                &["route"],
+            )?,
             delivery: histogram_vec(
                 registry,
                 "delivery_seconds",
@@ -523,6 +597,8 @@ impl RouteVecs {
             events_published: self.events_published.with_label_values(&[route]),
             frames_sent: each(FrameKind::ALL, |kind| self.frames_sent.with_label_values(&[route, kind.as_str()])),
             sent_bytes: self.sent_bytes.with_label_values(&[route]),
+            replay_misses: self.replay_misses.with_label_values(&[route]),
+            greeting_cuts: self.greeting_cuts.with_label_values(&[route]),
             delivery: self.delivery.with_label_values(&[route]),
             data_age: self.data_age.with_label_values(&[route]),
         }

@@ -8,32 +8,34 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error};
 
 use crate::{
-    accept::accept,
+    accept::{Acceptor, Gate},
+    canary::Canary,
     connections::ConnState,
+    files::Files,
     forward::{self, ForwardContext, Forwarder, ResponseBody},
     guard::Guard,
-    metrics::Metrics,
+    metrics::{Metrics, Refused, RejectReason},
     router,
     shard::Shards,
     shutdown::Shutdown,
-    stream::{Client, Opened, Streams},
+    stream::{self, Client, Opened, Streams},
     takeover::{self, Handover, Left, Slot},
-    wire::Wire,
+    wire::{Disagreement, Wire},
 };
 
-/// How long a connection may stay idle between requests, and a head may take to arrive. Longer than the 60 s after which
-/// nginx and the cloud's load balancers drop theirs, so that it is they who close, and no request crosses a close of ours.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a connection may stay idle between requests. Longer than the 60 s after which nginx and the cloud's load
+/// balancers drop theirs, so that it is they who close, and no request crosses a close of ours.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// hyper's buffers grow up to this for one connection: a request's head must fit, and a slow reader of a download holds
 /// no more.
@@ -50,6 +52,12 @@ pub struct Server {
     pub guard: Option<Guard>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What looks like a stream's client from inside.
+    pub canary: Arc<Canary>,
+    /// `--head-timeout`.
+    pub head_timeout: Duration,
+    /// The open files.
+    pub files: Arc<Files>,
     /// Where streams live once their head is decided.
     pub shards: Arc<Shards>,
     /// Where answers are counted.
@@ -71,11 +79,14 @@ impl Server {
     /// Accepts until the drain begins. Connections are tasks of `clients`; each ends by itself, at the drain after its
     /// current request, and at an abort at once.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, clients: TaskTracker, shutdown: Shutdown) {
+        let mut acceptor = Acceptor::new(&listener, Some(Gate { files: &self.files, metrics: &self.metrics }));
         loop {
-            match shutdown.drain.run_until_cancelled(accept(&listener, Some(&self.metrics))).await {
+            match shutdown.drain.run_until_cancelled(acceptor.next()).await {
                 None => return,
                 Some(Ok((socket, peer))) => {
-                    let connection = Arc::clone(&self).connection(socket, peer, clients.clone(), shutdown.clone());
+                    // Counted here and not by its task, which may run only after many more have been accepted.
+                    let wire = Wire::new(socket).within(self.head_timeout, self.files.opened());
+                    let connection = Arc::clone(&self).connection(wire, peer, clients.clone(), shutdown.clone());
                     clients.spawn(connection);
                 }
                 Some(Err(error)) => {
@@ -86,8 +97,7 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, tasks: TaskTracker, shutdown: Shutdown) {
-        let wire = Wire::new(socket);
+    async fn connection(self: Arc<Self>, wire: Wire, peer: SocketAddr, tasks: TaskTracker, shutdown: Shutdown) {
         let state = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
         let slot = Arc::new(Slot::default());
         // Made once: what the requests of a connection share is not counted up and down for each of them.
@@ -100,7 +110,7 @@ impl Server {
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_MAX);
+        builder.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(BUFFER_MAX);
         let mut conn = Some(builder.serve_connection(TokioIo::new(wire), service).with_upgrades());
         let mut left = tokio::select! {
             left = takeover::drive(&mut conn, &slot, &state.wire) => Some(left),
@@ -125,8 +135,24 @@ impl Server {
         match left {
             Some(Left::TakenOver(adopted)) => self.shards.adopt(adopted),
             // A client's fault or its right: tabs are closed all the time.
-            Some(Left::Ended(Err(error))) => debug!(%error, %peer, "a connection ended"),
+            Some(Left::Ended(Err(error))) => {
+                self.count_refusal(&error, state.wire.head_timed_out());
+                debug!(%error, %peer, "a connection ended");
+            }
             Some(Left::Ended(Ok(()))) | None => {}
+        }
+    }
+
+    /// Counts what was refused below the service: by hyper's parser, which answers such a request itself, or by the wire.
+    fn count_refusal(&self, error: &hyper::Error, head_timed_out: bool) {
+        if head_timed_out {
+            self.metrics.refused(Refused::HeadTimeout);
+        } else if error.is_parse_too_large() {
+            self.metrics.refused(Refused::HeadTooLarge);
+            self.metrics.http_request(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        } else if error.is_parse() {
+            self.metrics.refused(Refused::Malformed);
+            self.metrics.http_request(StatusCode::BAD_REQUEST);
         }
     }
 
@@ -139,7 +165,15 @@ impl Server {
     async fn respond(&self, mut req: Request<Incoming>, connection: Arc<Connection>) -> Response<ResponseBody> {
         // Exactly once for every request of the connection: the wire's verdicts are taken in their order.
         if let Err(disagreement) = forward::admit(&req, &connection.state.wire) {
+            self.metrics.refused(match disagreement {
+                Disagreement::TooLarge => Refused::HeadTooLarge,
+                _ => Refused::Malformed,
+            });
             return forward::refuse(disagreement);
+        }
+        if let Some(live) = self.canary.claim(req.uri().path()) {
+            connection.slot.fill(Handover { live, version: req.version() });
+            return std::future::pending().await;
         }
         match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
             Some(wanted) => {
@@ -155,6 +189,11 @@ impl Server {
                         std::future::pending().await
                     }
                 }
+            }
+            // It would need a file of its own at the app; those that are left are for polls and subscriptions.
+            None if self.files.are_short() => {
+                self.metrics.rejected(RejectReason::FileLimit);
+                stream::turned_away_for_files(req.method(), req.headers().get(header::ACCEPT))
             }
             None => {
                 let guard = self.guard.as_ref().map(|guard| {
@@ -210,7 +249,7 @@ mod tests {
     /// The size of what a function returns, without calling it.
     fn size_of_future<F, Fut>(_: F) -> usize
     where
-        F: FnOnce(Arc<Server>, TcpStream, SocketAddr, TaskTracker, Shutdown) -> Fut,
+        F: FnOnce(Arc<Server>, Wire, SocketAddr, TaskTracker, Shutdown) -> Fut,
     {
         size_of::<Fut>()
     }
@@ -219,7 +258,7 @@ mod tests {
     #[test]
     fn a_connection_stays_within_its_budget() {
         let size = size_of_future(Server::connection);
-        assert!(size <= 1664, "a connection's future is {size} bytes");
+        assert!(size <= 1728, "a connection's future is {size} bytes");
     }
 
     fn client(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {

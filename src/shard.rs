@@ -12,7 +12,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -31,6 +31,9 @@ use crate::{
     stream::body::Pacing,
     subscription::Subscription,
 };
+
+/// How long the dashboard waits for a shard.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A stream whose socket has been taken over, on its way to a shard.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ struct Inbox {
     /// what can be waiting: one order per connection being opened, one per topic (a group that has been woken is not woken
     /// again before it looked).
     orders: Mutex<Option<Vec<Order>>>,
+    /// How often the shard has looked. Written by the shard, read by the watch.
+    turns: AtomicU64,
     waker: mio::Waker,
 }
 
@@ -93,6 +98,7 @@ impl Shards {
             let poll = mio::Poll::new()?;
             let inbox = Arc::new(Inbox {
                 orders: Mutex::new(Some(Vec::new())),
+                turns: AtomicU64::new(0),
                 waker: mio::Waker::new(poll.registry(), run::WAKER)?,
             });
             let shard = run::Shard::new(poll, Arc::clone(&inbox), limits, Arc::clone(metrics));
@@ -125,7 +131,25 @@ impl Shards {
         }
     }
 
-    /// Every stream of all shards.
+    /// How often each shard has looked for orders so far.
+    pub fn turns(&self) -> impl Iterator<Item = u64> {
+        self.inboxes.iter().map(|inbox| inbox.turns.load(Ordering::Relaxed))
+    }
+
+    /// Keeps a shard from looking, until this is dropped.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, shard: usize) -> impl Drop + '_ {
+        self.inboxes[shard].lock()
+    }
+
+    /// Has every shard look, though there is nothing for it.
+    pub fn wake(&self) {
+        for inbox in &self.inboxes {
+            inbox.wake();
+        }
+    }
+
+    /// Every stream of all shards; those of a shard that does not answer are left out.
     pub async fn list(&self) -> Vec<StreamView> {
         let mut views = Vec::new();
         let asked: Vec<_> = self
@@ -138,7 +162,10 @@ impl Shards {
             })
             .collect();
         for told in asked {
-            views.extend(told.await.unwrap_or_default());
+            // A stuck shard must not take the dashboard along that would show it.
+            if let Ok(Ok(told)) = tokio::time::timeout(PATIENCE, told).await {
+                views.extend(told);
+            }
         }
         views
     }
@@ -166,15 +193,21 @@ impl Inbox {
             Some(orders) => orders.push(order),
             None => return Err(order),
         }
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             // The eventfd of a living shard is always writable; the shard looks at its orders at its next tick anyway.
             warn!(%error, "a shard can't be woken");
         }
-        Ok(())
     }
 
     fn take(&self) -> Vec<Order> {
-        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+        let orders = self.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        orders
     }
 
     /// Takes no more. What still waits is dropped, or its streams would hang and those who asked wait for ever.

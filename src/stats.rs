@@ -48,7 +48,7 @@ impl Stats {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": self.began.elapsed().as_secs(),
             "state": match state { State::Starting => "starting", State::Ready => "ready", State::Draining => "draining" },
-            "routes": self.metrics.routes().map(|id| self.route(id, &topics)).collect::<Vec<_>>(),
+            "routes": self.metrics.shown().map(|id| self.route(id, &topics)).collect::<Vec<_>>(),
             "rejected": labels(RejectReason::ALL, |reason| (reason.as_str(), self.metrics.rejected_count(reason))),
             "upstream_requests": labels(Purpose::ALL, |purpose| {
                 let by_outcome = labels(Outcome::ALL, |outcome| {
@@ -106,6 +106,7 @@ impl Stats {
     async fn streams(&self) -> Value {
         let mut streams = self.connections.list();
         streams.extend(self.shards.list().await);
+        streams.retain(|stream| stream.route != self.metrics.canary());
         streams.sort_by_key(|stream| stream.opened);
         let listed: Vec<_> = streams.iter().take(LISTED_MAX).map(|stream| self.stream(stream)).collect();
         // Whoever does badly may be young, and not among those.

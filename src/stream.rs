@@ -6,6 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
 use rand::Rng;
@@ -134,20 +135,20 @@ impl Streams {
     async fn watch(&self, route: &Route, wish: Wish, permit: Permit, conn: Arc<ConnState>) -> Opened {
         let pacing = Pacing::new(route, self.heartbeat_form);
         if route.share == Share::Authorized {
-            match self.admissions.ask(&wish.key, wish.scope, &wish.identity).await {
-                Admission::Admitted => {}
-                Admission::Refused(refusal) => {
-                    return Opened::Answer(relay(&refusal));
-                }
-                Admission::Trouble(trouble) => {
-                    // It may not have what others have; it gets a stream that waits until the app has spoken about it.
-                    let waiting = Watching::Admission {
-                        ask: Arc::clone(&self.admissions).persist(wish.key.clone(), wish.scope, wish.identity.clone()),
-                        notice: trouble.notice(route.errors),
-                        join: Box::new(self.joining(wish)),
-                    };
-                    return Opened::Answer(self.stream(waiting, permit.listed(conn), pacing));
-                }
+            let (admissions, key) = (Arc::clone(&self.admissions), wish.key.clone());
+            let (scope, identity) = (wish.scope, wish.identity.clone());
+            let mut ask = async move { admissions.ask(&key, scope, &identity).await }.boxed();
+            // It may not have what others have; it gets a stream that waits until the app has spoken about it.
+            let (ask, notice) = match tokio::time::timeout(SETTLE_MAX, &mut ask).await {
+                Ok(Admission::Admitted) => (None, None),
+                Ok(Admission::Refused(refusal)) => return Opened::Answer(relay(&refusal)),
+                Ok(Admission::Trouble(trouble)) => (Some(self.persist(&wish)), trouble.notice(route.errors)),
+                // Many came before it, or the app is slow: it keeps its place in the queue.
+                Err(_) => (Some(self.go_on(ask, &wish)), None),
+            };
+            if let Some(ask) = ask {
+                let waiting = Watching::Admission { ask, notice, join: Box::new(self.joining(wish)) };
+                return Opened::Answer(self.stream(waiting, permit.listed(conn), pacing));
             }
         }
         let joining = self.joining(wish);
@@ -166,6 +167,23 @@ impl Streams {
                 Resumed::New | Resumed::Here => Opened::Live(Live { subscription, permit, pacing }),
             },
         }
+    }
+
+    /// Asks the app about a client again and again, until it has spoken.
+    fn persist(&self, wish: &Wish) -> BoxFuture<'static, Admission> {
+        Arc::clone(&self.admissions).persist(wish.key.clone(), wish.scope, wish.identity.clone()).boxed()
+    }
+
+    /// The same, with a question that is under way as the first.
+    fn go_on(&self, asking: BoxFuture<'static, Admission>, wish: &Wish) -> BoxFuture<'static, Admission> {
+        let again = self.persist(wish);
+        async move {
+            match asking.await {
+                Admission::Trouble(_) => again.await,
+                spoken => spoken,
+            }
+        }
+        .boxed()
     }
 
     /// A stream whose connection stays with its task: its socket can't be taken over.
@@ -302,7 +320,19 @@ fn finished() -> Response<ResponseBody> {
 /// Over a limit.
 fn rejected(headers: &HeaderMap, reason: RejectReason) -> Response<ResponseBody> {
     debug!(reason = reason.as_str(), "a stream was turned away");
-    turned_away(headers.get(header::ACCEPT))
+    let accept = headers.get(header::ACCEPT);
+    match reason {
+        RejectReason::FileLimit => turned_away_for_files(&Method::GET, accept),
+        _ => turned_away(accept),
+    }
+}
+
+/// Turned away because files are short; the connection gives its own back.
+pub(crate) fn turned_away_for_files(method: &Method, accept: Option<&HeaderValue>) -> Response<ResponseBody> {
+    // Only a GET is an EventSource's; behind others somebody waits for the app's answer.
+    let mut response = turned_away(accept.filter(|_| *method == Method::GET));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// An EventSource is asked to come back, at a time of its own; anybody else gets the 503 that other clients understand.
@@ -310,7 +340,7 @@ fn turned_away(accept: Option<&HeaderValue>) -> Response<ResponseBody> {
     if router::names_event_stream(accept) {
         return come_back_later();
     }
-    let mut response = ResponseBody::plain(StatusCode::SERVICE_UNAVAILABLE, "too many streams; try again later\n");
+    let mut response = ResponseBody::plain(StatusCode::SERVICE_UNAVAILABLE, "too many at once; try again later\n");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back().as_secs()));
     response
 }

@@ -96,13 +96,15 @@ where
     }
     let handover = slot.take().expect("nobody else empties the slot");
     match conn.take().and_then(UpgradeableConnection::into_parts) {
-        Some(parts) => take_over(parts.io.into_inner().into_inner(), handover),
+        Some(parts) => take_over(parts.io.into_inner(), handover),
         None => unreachable!("a connection with a stream request in progress has not been upgraded"),
     }
 }
 
-fn take_over(socket: tokio::net::TcpStream, handover: Handover) -> Left {
-    let Handover { live: Live { subscription, permit, pacing }, version } = handover;
+fn take_over(wire: Wire, handover: Handover) -> Left {
+    let Handover { live: Live { subscription, mut permit, pacing }, version } = handover;
+    let (socket, counted) = wire.into_inner();
+    permit.carry(counted);
     match socket.into_std() {
         Ok(socket) => {
             let chunked = version == Version::HTTP_11;

@@ -260,8 +260,10 @@ impl Topic {
         inner.recovered(at);
         let seq = inner.next_seq();
         let entry = Entry { seq, id: id.map(Into::into), frame, at };
-        if let Store::Log { greeting, .. } = self.store {
-            inner.greet(&entry, greeting);
+        if let Store::Log { greeting, .. } = self.store
+            && !inner.greet(&entry, greeting)
+        {
+            self.metrics.route(self.key.route).greeting_cuts.inc();
         }
         inner.entries_bytes += entry.frame.len();
         inner.entries.push_back(entry);
@@ -435,6 +437,9 @@ impl Topic {
             return if is_last && over { Resumed::Finished } else { Resumed::Here };
         }
         if let Store::Log { latest, .. } = self.store {
+            if last_event_id.is_some_and(|id| !id.is_empty()) {
+                self.metrics.route(self.key.route).replay_misses.inc();
+            }
             let newest = cursor.joined_at;
             cursor.greeting = (0, inner.greeting.partition_point(|entry| entry.seq <= newest));
             let greeted = inner.greeting[..cursor.greeting.1].last().map_or(0, |entry| entry.seq);

@@ -22,7 +22,7 @@ use self::{
     connection::{AppConnection, Connector, Unanswered},
     pool::Pool,
 };
-use crate::metrics::Outcome;
+use crate::{files::Files, metrics::Outcome};
 
 /// Loopback or the same pod: a connection takes microseconds, or something drops our packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,13 +71,27 @@ impl Upstream {
         Self::with_timeouts(authority, CONNECT_TIMEOUT, IDLE_TIMEOUT)
     }
 
+    /// The same, with its connections counted among the open `files`.
+    pub fn counted(authority: Authority, files: &Arc<Files>) -> Self {
+        Self::build(authority, CONNECT_TIMEOUT, IDLE_TIMEOUT, Some(Arc::clone(files)))
+    }
+
     pub(crate) fn with_timeouts(authority: Authority, connect_timeout: Duration, idle_timeout: Duration) -> Self {
+        Self::build(authority, connect_timeout, idle_timeout, None)
+    }
+
+    fn build(
+        authority: Authority,
+        connect_timeout: Duration,
+        idle_timeout: Duration,
+        files: Option<Arc<Files>>,
+    ) -> Self {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEPALIVE));
         http.set_connect_timeout(Some(connect_timeout));
         let host = HeaderValue::try_from(authority.as_str()).expect("an authority is plain ASCII");
-        Self { connector: Connector::new(http, authority), host, pool: Pool::new(idle_timeout) }
+        Self { connector: Connector::new(http, authority, files), host, pool: Pool::new(idle_timeout) }
     }
 
     /// One GET without a body. `headers` are sent as they are, with the app's own name as `Host` if there is none; the

@@ -29,12 +29,18 @@ use tokio::{
 
 use self::framing::Observer;
 pub use self::{framing::Disagreement, state::WireState};
-use crate::tcp::{self, Lent};
+use crate::{
+    files::Socket,
+    tcp::{self, Lent},
+};
 
 /// How long a connection that is closed in the middle of an upload throws away what still comes. The kernel answers
 /// bytes that arrive after a close with a reset, and a client that is reset while it sends often loses the answer that
 /// was on its way (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How long a head may take, unless it is said.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A client's socket under observation.
 #[derive(Debug)]
@@ -45,8 +51,20 @@ pub struct Wire {
     observer: Observer,
     /// An informational head that is only partly written; it goes before anything of hyper's.
     early: Option<Box<Unsent>>,
-    /// Runs while the socket is closed for writing and what still comes is thrown away.
-    linger: Option<Pin<Box<Sleep>>>,
+    /// Runs while a head has begun and is not complete, or the socket is closed for writing and what still comes is thrown
+    /// away.
+    timer: Option<(Wait, Pin<Box<Sleep>>)>,
+    /// How long a head may take once it has begun.
+    head_timeout: Duration,
+    /// The place among the open files; goes where the socket goes.
+    counted: Option<Socket>,
+}
+
+/// What the timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Head,
+    Linger,
 }
 
 #[derive(Debug)]
@@ -65,8 +83,17 @@ impl Wire {
             stream: Some(stream),
             observer: Observer::new(),
             early: None,
-            linger: None,
+            timer: None,
+            head_timeout: HEAD_TIMEOUT,
+            counted: None,
         }
+    }
+
+    /// The same, with this time for each head and this place among the open files.
+    #[must_use]
+    pub fn within(mut self, head_timeout: Duration, counted: Socket) -> Self {
+        (self.head_timeout, self.counted) = (head_timeout, Some(counted));
+        self
     }
 
     /// What the service and body of this connection share with it.
@@ -82,10 +109,12 @@ impl Wire {
         self.stream().peer_addr()
     }
 
-    /// Gives the socket away: to a tunnel, or to the streams. Only when [`WireState::is_flushed`], or bytes are lost.
-    pub fn into_inner(mut self) -> TcpStream {
+    /// Gives the socket away, with its place among the open files: to a tunnel, or to the streams. Only when
+    /// [`WireState::is_flushed`], or bytes are lost.
+    pub fn into_inner(mut self) -> (TcpStream, Option<Socket>) {
         self.state.socket().withdraw();
-        self.stream.take().expect("only into_inner takes the stream, and it consumes the wire")
+        let stream = self.stream.take().expect("only into_inner takes the stream, and it consumes the wire");
+        (stream, self.counted.take())
     }
 
     fn stream(&self) -> &TcpStream {
@@ -117,7 +146,7 @@ impl Wire {
     /// Throws away what comes until the client has closed, too, or has had its time.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut sink = [MaybeUninit::uninit(); 4096];
-        while self.linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_pending()) {
+        while self.timer.as_mut().is_some_and(|(_, timer)| timer.as_mut().poll(cx).is_pending()) {
             let mut sink = ReadBuf::uninit(&mut sink);
             match ready!(self.stream_mut().poll_read(cx, &mut sink)) {
                 Ok(()) if !sink.filled().is_empty() => {}
@@ -125,6 +154,22 @@ impl Wire {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Fails when a head that has begun takes too long: who sends it a byte at a time would hold the connection for ever.
+    fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.observer.is_in_head() {
+            self.timer = self.timer.take().filter(|(wait, _)| *wait != Wait::Head);
+            return Ok(());
+        }
+        let (_, timer) = self.timer.get_or_insert_with(|| (Wait::Head, Box::pin(sleep(self.head_timeout))));
+        match timer.as_mut().poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => {
+                self.state.on_head_timeout();
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -150,12 +195,16 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(self.stream_mut().poll_read(cx, buf)).inspect_err(|error| self.note_error(error))?;
+        let read = self.stream_mut().poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read {
+            self.note_error(error);
+        }
         let Self { observer, state, .. } = &mut *self;
         if observer.is_running() {
             observer.push(&buf.filled()[before..], |verdict| state.on_verdict(verdict));
         }
-        Poll::Ready(Ok(()))
+        self.poll_head_timeout(cx)?;
+        read
     }
 }
 
@@ -195,12 +244,12 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.linger.is_none() {
+        if !matches!(self.timer, Some((Wait::Linger, _))) {
             ready!(self.stream_mut().poll_shutdown(cx))?;
             if self.observer.is_between_requests() {
                 return Poll::Ready(Ok(()));
             }
-            self.linger = Some(Box::pin(sleep(LINGER)));
+            self.timer = Some((Wait::Linger, Box::pin(sleep(LINGER))));
         }
         self.poll_linger(cx).map(Ok)
     }

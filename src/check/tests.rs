@@ -1,7 +1,11 @@
 use super::*;
 
 fn described(args: &[&str]) -> String {
-    describe(&Config::from_args(args).unwrap_or_else(|error| panic!("{error}")))
+    described_within(Some(20_000), args)
+}
+
+fn described_within(open_files: Option<u64>, args: &[&str]) -> String {
+    describe(&Config::from_args(args).unwrap_or_else(|error| panic!("{error}")), open_files)
 }
 
 /// The description without its line breaks, so that a test doesn't hang on the width.
@@ -36,6 +40,7 @@ Everything else
 Limits
   10000 streams, with no limit per address; 10000 topics. X-Forwarded-For is believed from nobody.
   64 polls in flight at once. A job's first 404 is asked again for 3s.
+  A request's head has 20s once it has begun.
   A client that acknowledges nothing counts as stale after 35s and is closed after 1m. When the
   process is told to stop, streams are ended over 20s.
 ";
@@ -99,6 +104,20 @@ fn flags_show_in_the_words() {
         let text = words(args);
         assert!(text.contains(expected), "{args:?} says {text}");
     }
+}
+
+// What the process would do at its start is said before.
+#[test]
+fn what_the_limit_of_files_leaves_is_said() {
+    let lowered = described_within(Some(1024), &[]);
+    assert!(lowered.contains("\n  848 streams, with no limit per address"), "{lowered}");
+    let lowered = lowered.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(lowered.contains("Warnings --max-connections 10000 (the default) is lowered to 848"), "{lowered}");
+    let given = described_within(Some(1024), &["--max-connections=900"]);
+    assert!(given.contains("--max-connections '900' is lowered to 848"), "{given}");
+    let fits = described_within(Some(1024), &["--max-connections=848"]);
+    assert!(!fits.contains("Warnings"), "{fits}");
+    assert!(!described_within(None, &[]).contains("Warnings"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit, String> {
     let DemoArgs { listen, admin_listen, log: _ } = args;
     let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
     let demo = DemoApp::bind().await.map_err(|error| format!("can't start the demo's app: {error}"))?;
-    let bound = bind(&demo, listen, admin_listen).await.map_err(|error| error.to_string())?;
+    let bound = bind(&demo, listen, admin_listen).map_err(|error| error.to_string())?;
     let public = bound.public_addrs().next().expect("the demo has one public address");
     let admin = bound.admin_addr().expect("the demo has an admin side");
     let metrics = bound.metrics();
@@ -47,7 +47,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit, String> {
     Ok(exit)
 }
 
-async fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<Bound, BindError> {
+fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<Bound, BindError> {
     let config = |listen: String, admin: String| {
         let upstream = format!("http://{}", demo.addr());
         let flags = ["--listen", &listen, "--admin-listen", &admin, "--upstream", &upstream, "--drain", "3s"];
@@ -57,7 +57,7 @@ async fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAd
     let named =
         |addr: Option<SocketAddr>, default: &str| addr.map_or_else(|| default.to_owned(), |addr| addr.to_string());
     let (public, private) = (named(listen, PUBLIC), named(admin, ADMIN));
-    let error = match app::bind(config(public.clone(), private.clone())).await {
+    let error = match app::bind(config(public.clone(), private.clone())) {
         Ok(bound) => return Ok(bound),
         Err(error) => error,
     };
@@ -68,5 +68,5 @@ async fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAd
     let is_public = matches!(error, BindError::Listen { flag: "--listen", .. });
     let public = free(listen.is_some(), is_public, public);
     let private = if admin.is_some() { private } else { "127.0.0.1:0".to_owned() };
-    app::bind(config(public, private)).await
+    app::bind(config(public, private))
 }

@@ -17,11 +17,15 @@ pub fn admit<B>(request: &Request<B>, wire: &WireState) -> Result<(), Disagreeme
     check_target(request.method(), request.uri())
 }
 
-/// The answer to a request that was not admitted: 400, and the end of the connection, because what follows on it
+/// The answer to a request that was not admitted: 400, or 431 if its head is too large, as hyper has it; and the end of the connection, because what follows on it
 /// might be the rest of that request.
 pub fn refuse(disagreement: Disagreement) -> Response<ResponseBody> {
     tracing::debug!(reason = %disagreement, "request refused");
-    let mut response = ResponseBody::plain(StatusCode::BAD_REQUEST, format!("bad request: {disagreement}\n"));
+    let status = match disagreement {
+        Disagreement::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let mut response = ResponseBody::plain(status, format!("bad request: {disagreement}\n"));
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -66,7 +66,8 @@ async fn carry(client: OnUpgrade, app: OnUpgrade) -> Result<(u64, u64), Box<dyn 
     match client.downcast::<TokioIo<Wire>>() {
         Ok(parts) => {
             app.write_all(&parts.read_buf).await?;
-            Ok(copy(parts.io.into_inner().into_inner(), app).await?)
+            let (client, _counted) = parts.io.into_inner().into_inner();
+            Ok(copy(client, app).await?)
         }
         Err(client) => Ok(copy(TokioIo::new(client), app).await?),
     }

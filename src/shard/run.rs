@@ -30,6 +30,9 @@ use crate::{
 pub(super) const WAKER: Token = Token(usize::MAX);
 /// Members served before the shard looks at its sockets and its inbox again: some milliseconds' worth of writes.
 const BATCH: usize = 256;
+/// Streams adopted before the shard looks at the others again: when thousands come back in the same second, their heads
+/// and first blocks are some ten microseconds each, and news must not wait for all of them.
+const NEWCOMERS: usize = 128;
 /// How often all streams are walked over for what is due: the precision of `--max-age`, of the second after the end and
 /// of the drain. At 15,000 streams a walk takes well under a millisecond; the sweep for stale ones, which asks the kernel,
 /// is spread over several walks.
@@ -43,6 +46,8 @@ pub(super) struct Shard {
     inbox: Arc<Inbox>,
     limits: Limits,
     metrics: Arc<Metrics>,
+    /// Orders to adopt that had to wait, in the order in which they came.
+    newcomers: VecDeque<Order>,
     entries: Slab<Entry>,
     groups: Slab<Group>,
     by_topic: HashMap<u64, usize>,
@@ -81,6 +86,7 @@ impl Shard {
             inbox,
             limits,
             metrics,
+            newcomers: VecDeque::new(),
             entries: Slab::new(),
             groups: Slab::new(),
             by_topic: HashMap::new(),
@@ -116,7 +122,14 @@ impl Shard {
                 self.on_socket(event.token().0, event, now);
             }
         }
-        for order in self.inbox.take() {
+        let mut orders = self.inbox.take();
+        // Those who ask for a list, say, see who came before them.
+        self.newcomers.extend(orders.extract_if(.., |order| matches!(order, Order::Adopt(_))));
+        for _ in 0..NEWCOMERS {
+            let Some(order) = self.newcomers.pop_front() else { break };
+            self.on_order(order, now);
+        }
+        for order in orders {
             self.on_order(order, now);
         }
         self.start_heartbeats(now);
@@ -128,7 +141,7 @@ impl Shard {
 
     /// How long the loop may sleep.
     fn wait(&self, now: Instant) -> Option<Duration> {
-        if !self.walks.is_empty() {
+        if !self.walks.is_empty() || !self.newcomers.is_empty() {
             return Some(Duration::ZERO);
         }
         if self.entries.is_empty() {

@@ -2,17 +2,25 @@
 //!
 //! Ten thousand polled topics are ten thousand entries of a heap, not tasks. A poll becomes a task only when it is due and
 //! one of `--poll-concurrency` permits is free; polls that are due wait in the order in which they fell due.
+//!
+//! A storm of clients must not be one for the app either, nor hold up the polls of those who stayed: admissions share the
+//! permits with the polls, but never take more than half of them, and so many subscriptions are opened at a time.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+
+use crate::metrics::{Metrics, Purpose};
 
 /// Something that can be polled when its time has come.
 pub trait Due: Send + Sync {
@@ -32,6 +40,20 @@ pub struct Schedule {
     /// Told when an appointment was made; heard by [`Schedule::run`].
     made: Notify,
     permits: Arc<Semaphore>,
+    /// Half of the permits: what admissions may have of them.
+    newcomers: Arc<Semaphore>,
+    /// As many as there are permits, but apart from them: an app that is slow to open streams must not stop the polls.
+    openings: Arc<Semaphore>,
+    /// How often the run loop has looked. Written by it, read by the watch.
+    turns: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+/// The turn of one admission; it is over with the drop.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _newcomer: OwnedSemaphorePermit,
 }
 
 struct Appointment {
@@ -43,10 +65,18 @@ struct Appointment {
 // === impl Schedule ===
 
 impl Schedule {
-    /// An empty list, with at most `concurrency` polls in flight.
-    pub fn new(concurrency: usize) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(concurrency));
-        Arc::new(Self { appointments: Mutex::default(), made: Notify::new(), permits })
+    /// An empty list, with at most `concurrency` polls in flight; those who have to wait are counted in `metrics`.
+    pub fn new(concurrency: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Arc::new(Self {
+            appointments: Mutex::default(),
+            made: Notify::new(),
+            permits: semaphore(concurrency),
+            newcomers: semaphore(concurrency.div_ceil(2)),
+            openings: semaphore(concurrency),
+            turns: AtomicU64::new(0),
+            metrics,
+        })
     }
 
     /// Polls `who` at `at`, unless it makes another appointment or goes before.
@@ -60,21 +90,52 @@ impl Schedule {
         }
     }
 
-    /// A permit for one request that is not on the list: the admission of a client.
-    pub async fn permit(&self) -> OwnedSemaphorePermit {
-        let permits = Arc::clone(&self.permits);
-        permits.acquire_owned().await.expect("the semaphore is never closed")
+    /// The turn of one admission, which is not on the list.
+    pub async fn admission(&self) -> Turn {
+        if self.newcomers.available_permits() == 0 || self.permits.available_permits() == 0 {
+            self.metrics.upstream_waited(Purpose::Authorize);
+        }
+        // In this order, or waiting admissions would hold what polls could use.
+        let newcomer = acquire(&self.newcomers).await;
+        Turn { _permit: acquire(&self.permits).await, _newcomer: newcomer }
+    }
+
+    /// The turn of one subscription that is about to be opened.
+    pub async fn opening(&self) -> OwnedSemaphorePermit {
+        if self.openings.available_permits() == 0 {
+            self.metrics.upstream_waited(Purpose::Subscribe);
+        }
+        acquire(&self.openings).await
+    }
+
+    /// How often the run loop has looked for what is due so far.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Has the run loop look, though nothing is due.
+    pub fn wake(&self) {
+        self.made.notify_one();
+    }
+
+    /// Whether as many requests are under way as may be; then what is due waits.
+    pub fn is_full(&self) -> bool {
+        self.permits.available_permits() == 0
     }
 
     /// Lets polls happen when they are due, until dropped. Owned by the app's run loop.
     pub async fn run(&self) {
         loop {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             let made = self.made.notified();
             match self.next_at() {
                 Some(at) if at <= Instant::now() => {
                     // The permit first: while none is free, nothing is taken off the list, and new entries find their
                     // place in the order.
-                    let permit = self.permit().await;
+                    if self.permits.available_permits() == 0 {
+                        self.metrics.upstream_waited(Purpose::Poll);
+                    }
+                    let permit = acquire(&self.permits).await;
                     self.start_next(permit);
                 }
                 Some(at) => {
@@ -106,6 +167,10 @@ impl Schedule {
             who.poll(turn, permit);
         }
     }
+}
+
+async fn acquire(permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed")
 }
 
 // === impl Appointment ===

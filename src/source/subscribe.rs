@@ -6,6 +6,7 @@
 //! epoch and a number, where it does not.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,10 +16,10 @@ use std::{
 
 use http::{HeaderName, HeaderValue, StatusCode, header, uri::PathAndQuery};
 use http_body_util::BodyExt;
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 use tracing::{debug, info, warn};
 
-use super::{Asker, Decision, Detected, Sources, Trouble, read_refusal};
+use super::{Asker, Decision, Detected, Sources, Trouble, read_refusal, schedule::Schedule};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event},
@@ -33,6 +34,9 @@ use crate::{
 
 /// One event of the app may hold so many bytes; a longer one is a fault of the app, and its stream is opened anew.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// How long an opening counts as one of `--poll-concurrency`. Some apps send no head before their first event: with 64 at
+/// once and this, 10,000 of their streams are open again within 40 s, and quick apps are never held up.
+const TURN: Duration = Duration::from_millis(250);
 /// Back-off while the app is in trouble.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The pause before a stream that ended by itself is opened again, when the app names none (`retry:`). Short, since the
@@ -54,6 +58,7 @@ struct Listener {
     target: PathAndQuery,
     routes: Arc<[Route]>,
     asker: Asker,
+    schedule: Arc<Schedule>,
     metrics: Arc<Metrics>,
     detected: Arc<Detected>,
     first_id: Option<String>,
@@ -99,6 +104,7 @@ pub fn start(
         target,
         routes: Arc::clone(&sources.routes),
         asker,
+        schedule: Arc::clone(&sources.schedule),
         metrics: Arc::clone(&sources.metrics),
         detected: Arc::clone(&sources.detected),
         first_id,
@@ -182,8 +188,10 @@ impl Listener {
         {
             headers.push((HeaderName::from_static("last-event-id"), id));
         }
+        let opening = self.schedule.opening().await;
         let counted = self.asker.count(Purpose::Subscribe);
-        let answer = match self.asker.get(&self.target, lender.identity(), &headers, self.spec().timeout).await {
+        let asked = self.asker.get(&self.target, lender.identity(), &headers, self.spec().timeout);
+        let answer = match take_turn(opening, asked).await {
             Ok(answer) => answer,
             Err(error) => {
                 debug!(%error, "subscription failed");
@@ -349,6 +357,18 @@ impl Progress {
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener").field("topic", self.topic.key()).finish_non_exhaustive()
+    }
+}
+
+/// Waits for an answer, and lets the next subscription be opened when it is there or has taken its turn's time.
+async fn take_turn<T>(opening: OwnedSemaphorePermit, asked: impl Future<Output = T>) -> T {
+    let mut asked = pin!(asked);
+    match tokio::time::timeout(TURN, asked.as_mut()).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            drop(opening);
+            asked.await
+        }
     }
 }
 

@@ -19,7 +19,13 @@ pub(super) fn sources(bench: &Bench, route: &str, app: &str) -> Sources {
     let route = Route::parse(route, &defaults).unwrap();
     let upstream = Upstream::new(app.parse().unwrap());
     let grace = Duration::from_secs(3);
-    Sources::new(vec![route].into(), upstream, Schedule::new(1), grace, Arc::clone(&bench.metrics))
+    Sources::new(
+        vec![route].into(),
+        upstream,
+        Schedule::new(1, Arc::clone(&bench.metrics)),
+        grace,
+        Arc::clone(&bench.metrics),
+    )
 }
 
 pub(super) fn asker(sources: &Sources) -> Asker {

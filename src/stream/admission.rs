@@ -76,18 +76,15 @@ impl Admissions {
     }
 
     /// Asks, with back-off, until the app has spoken.
-    pub fn persist(self: Arc<Self>, key: TopicKey, scope: Scope, identity: Identity) -> BoxFuture<'static, Admission> {
+    pub async fn persist(self: Arc<Self>, key: TopicKey, scope: Scope, identity: Identity) -> Admission {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        async move {
-            loop {
-                tokio::time::sleep(backoff.next()).await;
-                match self.ask(&key, scope, &identity).await {
-                    Admission::Trouble(_) => {}
-                    spoken => return spoken,
-                }
+        loop {
+            tokio::time::sleep(backoff.next()).await;
+            match self.ask(&key, scope, &identity).await {
+                Admission::Trouble(_) => {}
+                spoken => return spoken,
             }
         }
-        .boxed()
     }
 
     fn join_or_start(self: &Arc<Self>, key: &AskingKey, identity: &Identity) -> Asking {
@@ -110,7 +107,7 @@ impl Admissions {
         let headers: [(HeaderName, HeaderValue); 1] = [(header::ACCEPT, HeaderValue::from_static(accept))];
         let began = Instant::now();
         loop {
-            let permit = self.schedule.permit().await;
+            let turn = self.schedule.admission().await;
             let counted = self.asker.count(Purpose::Authorize);
             let answer = match self.asker.get(&target, identity, &headers, timeout).await {
                 Ok(answer) => answer,
@@ -125,7 +122,7 @@ impl Admissions {
                 Decision::Yes if status != http::StatusCode::NO_CONTENT => return Admission::Admitted,
                 Decision::Trouble | Decision::Unchanged => return Admission::Trouble(Trouble::Status(status)),
                 Decision::Missing if status == http::StatusCode::NOT_FOUND && began.elapsed() < grace => {
-                    drop(permit);
+                    drop(turn);
                     tokio::time::sleep(NOT_FOUND_PAUSE).await;
                 }
                 _ => return Admission::Refused(Arc::new(read_refusal(answer, timeout).await)),

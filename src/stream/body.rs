@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use rand::Rng;
 use tokio::time::{Instant, Sleep};
 
-use super::{Joining, admission::Admission};
+use super::{Joining, admission::Admission, come_back};
 use crate::{
     backoff::jitter,
     connections::Seat,
@@ -264,7 +264,10 @@ impl StreamBody {
             Some(Joined::Finished) => self.end(CloseReason::Done),
             None => {
                 self.metrics.rejected(RejectReason::MaxTopics);
-                self.end(CloseReason::Error)
+                self.seat.close(CloseReason::Error);
+                self.stage = Stage::Over;
+                // Turned away like anybody else over a limit, or it would be back in three seconds.
+                Step::Send(event::retry_line(come_back()), FrameKind::Control)
             }
         }
     }

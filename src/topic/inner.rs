@@ -96,15 +96,21 @@ impl Inner {
         self.wake();
     }
 
-    pub(super) fn greet(&mut self, entry: &Entry, greeting: usize) {
+    /// False when the event belongs to the greeting and has no room in it.
+    pub(super) fn greet(&mut self, entry: &Entry, greeting: usize) -> bool {
         if std::mem::take(&mut self.greeting_is_old) {
             self.greeting.clear();
         }
         // The greeting is bounded in bytes like the window, or a few huge first events would stay for ever.
         let bytes: usize = self.greeting.iter().map(|entry| entry.frame.len()).sum();
-        if self.greeting.len() < greeting && bytes + entry.frame.len() <= REPLAY_BYTES_MAX {
+        if self.greeting.len() >= greeting {
+            return true;
+        }
+        let fits = bytes + entry.frame.len() <= REPLAY_BYTES_MAX;
+        if fits {
             self.greeting.push(entry.clone());
         }
+        fits
     }
 
     /// Keeps the window within its bounds, but always the newest event.

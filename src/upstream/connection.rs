@@ -40,6 +40,7 @@ use tokio::{
 use tower_service::Service;
 
 use super::{BoxError, RequestBody};
+use crate::files::{Files, Socket};
 
 /// Bound of hyper's buffers for one connection: an answer's head must fit, and a slow reader costs no more than this.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -53,6 +54,8 @@ pub(super) struct Connector {
     http: HttpConnector,
     /// The app, as the connector wants to be told of it.
     address: Uri,
+    /// Where its connections are counted; `None` where nothing counts them.
+    files: Option<Arc<Files>>,
     /// Takes the place of TCP, so that a test can hold the clock.
     #[cfg(test)]
     pub(super) memory: Option<super::memory::App>,
@@ -105,13 +108,15 @@ struct State {
 pub(super) struct AppStream {
     stream: Transport,
     tag: Arc<State>,
+    _counted: Option<Socket>,
 }
 
 // === impl Connector ===
 
 impl Connector {
-    /// Connects to `authority`, with what `http` is set to.
-    pub(super) fn new(http: HttpConnector, authority: Authority) -> Self {
+    /// Connects to `authority`, with what `http` is set to. Connections are counted among the open `files`, if there are
+    /// any to count.
+    pub(super) fn new(http: HttpConnector, authority: Authority, files: Option<Arc<Files>>) -> Self {
         let mut address = http::uri::Parts::default();
         address.scheme = Some(Scheme::HTTP);
         address.authority = Some(authority);
@@ -120,6 +125,7 @@ impl Connector {
         Self {
             http,
             address,
+            files,
             #[cfg(test)]
             memory: None,
         }
@@ -132,13 +138,14 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<AppStream, BoxError> {
         #[cfg(test)]
         if let Some(app) = &self.memory {
-            return Ok(AppStream { stream: app.connect()?, tag: Arc::default() });
+            return Ok(AppStream { stream: app.connect()?, tag: Arc::default(), _counted: None });
         }
+        let counted = self.files.as_ref().map(Files::opened);
         let mut http = self.http.clone();
         poll_fn(|cx| http.poll_ready(cx)).await?;
         let stream = http.call(self.address.clone()).await?.into_inner();
         #[allow(clippy::useless_conversion, reason = "in tests it is one")]
-        Ok(AppStream { stream: stream.into(), tag: Arc::default() })
+        Ok(AppStream { stream: stream.into(), tag: Arc::default(), _counted: counted })
     }
 }
 

@@ -143,6 +143,15 @@ impl Observer {
         self.phase == Phase::RequestLine && self.line.is_empty()
     }
 
+    /// True when a head has begun, and its end has not been read.
+    pub(crate) fn is_in_head(&self) -> bool {
+        match self.phase {
+            Phase::RequestLine => !self.line.is_empty(),
+            Phase::Fields => true,
+            Phase::Body(_) | Phase::ChunkSize | Phase::Chunk(_) | Phase::Trailers | Phase::Stopped => false,
+        }
+    }
+
     /// Follows `bytes`; `verdict` is called once for each head that ends in them, in order. After an error it is never
     /// called again. Bodies cost one comparison per call, whatever their size.
     pub(crate) fn push(&mut self, mut bytes: &[u8], mut verdict: impl FnMut(Result<(), Disagreement>)) {

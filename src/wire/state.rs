@@ -42,6 +42,7 @@ pub struct WireState {
     /// The kernel gave up on the client, which no longer answered.
     given_up: AtomicBool,
     reset_on_close: AtomicBool,
+    head_timed_out: AtomicBool,
     /// Heads that were found in order / of these, taken by the service. Written by the wire / by the service.
     heads_seen: AtomicU32,
     heads_taken: AtomicU32,
@@ -87,6 +88,7 @@ impl WireState {
             write_failed: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             reset_on_close: AtomicBool::new(false),
+            head_timed_out: AtomicBool::new(false),
             heads_seen: AtomicU32::new(0),
             heads_taken: AtomicU32::new(0),
             disagreement: AtomicU8::new(0),
@@ -190,6 +192,15 @@ impl WireState {
         // Otherwise it is the body of a later request.
         let is_this = self.heads_taken.load(Relaxed) == self.heads_seen.load(Acquire);
         if is_chunk && is_this { Err(Disagreement::Chunk) } else { Ok(()) }
+    }
+
+    /// Whether the connection ended because a head took too long.
+    pub fn head_timed_out(&self) -> bool {
+        self.head_timed_out.load(Relaxed)
+    }
+
+    pub(super) fn on_head_timeout(&self) {
+        self.head_timed_out.store(true, Relaxed);
     }
 
     pub(super) fn on_verdict(&self, verdict: Result<(), Disagreement>) {

@@ -3,7 +3,8 @@
 //! One binary for all of it, because each further one would be linked anew. The modules follow the contract: what a
 //! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is passed on
 //! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
-//! who counts as dead ([`stale`]), the traps others fell into ([`traps`]), and a real Node app behind it ([`node`]).
+//! who counts as dead ([`stale`]), what it bounds ([`limits`], [`storm`]) and when it is well ([`health`]), the traps others
+//! fell into ([`traps`]), and a real Node app behind it ([`node`]).
 
 mod apps;
 mod bad_peers;
@@ -12,9 +13,11 @@ mod clients;
 mod forward;
 mod guard;
 mod harness;
+mod health;
 mod heartbeat;
 mod isolation;
 mod life;
+mod limits;
 mod metrics;
 mod node;
 mod poll;
@@ -22,6 +25,7 @@ mod proxies;
 mod scopes;
 mod smuggling;
 mod stale;
+mod storm;
 mod subscribe;
 mod takeover;
 mod traps;

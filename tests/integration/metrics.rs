@@ -42,11 +42,19 @@ async fn every_series_of_every_route_exists_from_the_start_at_0() {
             zero("frames_sent_total", &[("kind", kind)]);
         }
         zero("sent_bytes_total", &[]);
+        zero("replay_misses_total", &[]);
+        zero("greeting_cuts_total", &[]);
         zero("delivery_seconds_count", &[]);
         zero("data_age_seconds", &[]);
     }
     for reason in ["max_connections", "max_connections_per_ip", "max_topics", "drain", "file_limit"] {
         assert_eq!(samples.get("connections_rejected_total", &[("reason", reason)]), 0.0);
+    }
+    for reason in ["head_too_large", "head_timeout", "malformed"] {
+        assert_eq!(samples.get("requests_refused_total", &[("reason", reason)]), 0.0);
+    }
+    for purpose in ["poll", "subscribe", "authorize"] {
+        assert_eq!(samples.get("upstream_waits_total", &[("purpose", purpose)]), 0.0);
     }
     for purpose in ["poll", "subscribe", "authorize", "forward"] {
         for outcome in ["ok", "not_modified", "client_error", "server_error", "refused", "timeout", "cancelled"] {

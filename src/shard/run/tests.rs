@@ -62,7 +62,7 @@ impl Stand {
         let connections = Connections::new(limits(), Arc::clone(&bench.metrics));
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), WAKER).unwrap();
-        let inbox = Arc::new(Inbox { orders: std::sync::Mutex::new(Some(Vec::new())), waker });
+        let inbox = Arc::new(Inbox { orders: std::sync::Mutex::new(Some(Vec::new())), turns: 0.into(), waker });
         let shard = Shard::new(poll, inbox, limits(), Arc::clone(&bench.metrics));
         Self { bench, connections, shard, began: Instant::now() }
     }
@@ -153,6 +153,34 @@ impl Peer {
         }
         String::from_utf8(heard).unwrap()
     }
+}
+
+// When thousands come back in the same second, news for those who stayed must not wait until all of them are in.
+#[tokio::test]
+async fn a_storm_of_newcomers_is_let_in_by_turns_and_news_go_between() {
+    let mut stand = Stand::new();
+    let subscription = stand.bench.watch(LOG);
+    let mut stays = stand.adopt(subscription);
+    stand.turn(Duration::ZERO);
+    assert_eq!(stays.hear(), "head :\n");
+    let mut peers = Vec::new();
+    for _ in 0..2 * NEWCOMERS + 1 {
+        let (adopted, peer) = stand.stream(stand.bench.watch(LOG));
+        stand.shard.inbox.send(Order::Adopt(Box::new(adopted))).unwrap();
+        peers.push(peer);
+    }
+    stand.publish("news");
+
+    let mut inside = Vec::new();
+    while !stand.shard.newcomers.is_empty() || inside.is_empty() {
+        stand.turn(Duration::ZERO);
+        inside.push(stand.shard.entries.len() - 1);
+        // While there are more, the loop does not sleep.
+        assert!(stand.shard.newcomers.is_empty() || stand.shard.wait(stand.began) == Some(Duration::ZERO));
+    }
+
+    assert_eq!(inside, [NEWCOMERS, 2 * NEWCOMERS, 2 * NEWCOMERS + 1]);
+    assert!(stays.hear().contains("news"));
 }
 
 // The budgets behind DESIGN 9's figures, in bytes. An entry holds its permit and its subscription; a group is the topic's
@@ -494,7 +522,8 @@ async fn a_shard_that_panics_is_passed_over() {
     // No flag can say this: the sum of now and it is more than the clock can hold.
     adopted.pacing.heartbeat = Duration::MAX;
     shards.adopt(Box::new(adopted));
-    while !stand.connections.is_empty() {
+    // The stream goes while the shard unwinds, its inbox only at the end of that.
+    while !stand.connections.is_empty() || shards.inboxes.iter().all(|inbox| inbox.lock().is_some()) {
         tokio::task::yield_now().await;
     }
 

@@ -50,8 +50,12 @@ impl Job {
     }
 }
 
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::register(&prometheus::Registry::new(), &[]).unwrap())
+}
+
 fn running(concurrency: usize) -> Arc<Schedule> {
-    let schedule = Schedule::new(concurrency);
+    let schedule = Schedule::new(concurrency, metrics());
     let run = Arc::clone(&schedule);
     tokio::spawn(async move { run.run().await });
     schedule
@@ -132,7 +136,7 @@ async fn an_appointment_replaced_while_it_waits_for_a_permit_is_let_go_too() {
 async fn admissions_and_polls_share_the_permits() {
     let schedule = running(1);
     let job = Job::new();
-    let admission = schedule.permit().await;
+    let admission = schedule.admission().await;
     job.appoint(&schedule, 1);
     wait(3).await;
     assert!(job.polled().is_empty());

@@ -102,7 +102,7 @@ impl World {
         // Few things to watch, so that users meet.
         let asked = ASKED.choose_multiple(rng, 3).copied().collect();
         let upstream = memory::upstream(&app.door);
-        let schedule = Schedule::new(8);
+        let schedule = Schedule::new(8, Arc::clone(&metrics));
         let grace = Duration::from_millis(500);
         let parts = (Arc::clone(&routes), Arc::clone(&schedule), Arc::clone(&metrics));
         let sources = Sources::new(parts.0, upstream.clone(), parts.1, grace, parts.2);

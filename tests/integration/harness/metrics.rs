@@ -44,6 +44,12 @@ impl Samples {
         self.0.iter().map(|sample| sample.name.as_str())
     }
 
+    /// The names of the program's own series that are not 0.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = &str> {
+        let moved = self.0.iter().filter(|sample| sample.name.starts_with("sidestream_") && sample.value != 0.0);
+        moved.map(|sample| sample.name.as_str())
+    }
+
     /// Every value of one label.
     pub(crate) fn label_values(&self, label: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(move |sample| sample.labels.get(label)).map(String::as_str)

@@ -24,6 +24,7 @@ pub(crate) struct Builder {
     log_format: &'static str,
     /// A subcommand, which comes before the flags.
     command: Option<&'static str>,
+    open_files: Option<u32>,
 }
 
 /// A running child; killed when it goes.
@@ -57,6 +58,18 @@ pub(crate) fn binary() -> Command {
         if name.to_string_lossy().starts_with("SIDESTREAM_") {
             command.env_remove(name);
         }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The same, allowed so many open files, which it can't raise.
+pub(crate) fn binary_within(open_files: u32) -> Command {
+    let binary = binary();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")]).arg(binary.get_program());
+    for (name, _) in binary.get_envs() {
+        command.env_remove(name);
     }
     command.stdin(Stdio::null());
     command
@@ -123,10 +136,17 @@ impl Builder {
         self
     }
 
+    /// Allows the child so many open files.
+    pub(crate) fn open_files(mut self, files: u32) -> Self {
+        self.open_files = Some(files);
+        self
+    }
+
     /// Starts the child and waits until both sides listen.
     pub(crate) async fn start(self) -> Sidestream {
-        let Self { args, envs, log, log_format, command } = self;
-        let mut child = binary()
+        let Self { args, envs, log, log_format, command, open_files } = self;
+        let mut child = open_files
+            .map_or_else(binary, binary_within)
             .args(command)
             .args([
                 "--listen",
@@ -172,13 +192,14 @@ impl Sidestream {
             log: "info".to_owned(),
             log_format: "json",
             command: Some("demo"),
+            open_files: None,
         }
     }
 
     /// A child in front of whatever listens at `addr`.
     pub(crate) fn before_addr(addr: SocketAddr) -> Builder {
         let args = vec!["--upstream".to_owned(), format!("http://{addr}")];
-        Builder { args, envs: Vec::new(), log: "info".to_owned(), log_format: "json", command: None }
+        Builder { args, envs: Vec::new(), log: "info".to_owned(), log_format: "json", command: None, open_files: None }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
