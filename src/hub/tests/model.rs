@@ -143,8 +143,8 @@ impl Model {
         let source = self.source_of(&key).expect("a source for the entry");
         self.published.resize(self.bench.fakes.lock().len(), Published::default());
         let published = self.published[source];
-        // A log knows the events of its window, a state the one it is in.
-        let window = if self.store == Store::State { 1 } else { REPLAY_EVENTS_MAX as u64 };
+        // A log knows the events of its window and the one right before it, a state the one it is in.
+        let window = if self.store == Store::State { 1 } else { REPLAY_EVENTS_MAX as u64 + 1 };
         let known = id.as_deref().and_then(|id| id.parse::<u64>().ok());
         let known = known.filter(|id| (1..=published.events).contains(id) && id + window > published.events);
         let expected = match known {
