@@ -28,6 +28,7 @@ pub(crate) const TABLE: &str = "fairness";
 pub(crate) const QUIET: &str = "nothing else happens";
 pub(crate) const LOUD: &str = "during broadcasts";
 pub(crate) const EVENT: [&str; 2] = ["event of a topic with 10 subscribers, p50", "the same, p99"];
+pub(crate) const SKIPPED: &str = "its states that some client did not see, as a newer one was there";
 pub(crate) const CONNECT: [&str; 2] = ["new stream, connect to first block, p50", "new stream, p99"];
 pub(crate) const FORWARD: [&str; 2] = ["small forwarded request, p50", "small forwarded request, p99"];
 pub(crate) const BROADCASTS: &str = "broadcasts per second";
@@ -53,6 +54,7 @@ pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
     stage.clients.open(&stage.streams(options.streams))?;
     stage.broadcast()?;
     let seconds = options.pick(2.0, 5.0, 20.0);
+    let mut skipped = 0;
     for (column, is_loud) in [(QUIET, false), (LOUD, true)] {
         sleep(1.0);
         small.reset()?;
@@ -75,7 +77,9 @@ pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
             Ok((connect, forward, broadcasts?))
         })?;
         let (_, event) = small.tell()?;
-        small.check()?;
+        let tally = small.check_state()?;
+        book.add(TABLE, column, SKIPPED, &[(tally.lost - skipped) as f64]);
+        skipped = tally.lost;
         for (metrics, latency) in [(EVENT, &event), (CONNECT, &connect), (FORWARD, &forward)] {
             for (metric, quantile) in metrics.into_iter().zip([0.5, 0.99]) {
                 book.add(TABLE, column, metric, &[latency.value_at_quantile(quantile) as f64 / 1e3]);

@@ -69,9 +69,10 @@ const CURVES: [Row; 6] = [
     Row::new(streams::P99, Unit::Millis),
 ];
 
-const FAIRNESS: [Row; 8] = [
+const FAIRNESS: [Row; 9] = [
     Row::new(fairness::EVENT[0], Unit::Millis),
     Row::new(fairness::EVENT[1], Unit::Millis),
+    Row::new(fairness::SKIPPED, Unit::Count),
     Row::new(fairness::CONNECT[0], Unit::Millis),
     Row::new(fairness::CONNECT[1], Unit::Millis),
     Row::new(fairness::FORWARD[0], Unit::Millis),
