@@ -168,8 +168,10 @@ impl Decoder {
             return &chunk[more..];
         }
         if seen > 0 {
-            // Bytes held back from earlier chunks were no mark: no known field begins like this.
-            self.line = Line::Ignored;
+            // Bytes held back from earlier chunks were no mark: they begin a line, as if they had come with this chunk.
+            let mut bytes = [0; LONGEST_NAME];
+            bytes[..seen].copy_from_slice(&BOM[..seen]);
+            self.line = Line::Name { bytes, len: seen };
         }
         chunk
     }

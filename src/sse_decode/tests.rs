@@ -343,6 +343,18 @@ fn split<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     cuts.into_iter().map(|end| &stream[mem::replace(&mut start, end)..end]).collect()
 }
 
+// What looked like a byte order mark and is none begins a line, whether it came in one piece or in several.
+#[test]
+fn half_a_mark_begins_a_line_however_it_is_cut() {
+    for stream in [&b"\xef\xbb?"[..], b"\xef\xbb?\xbf", b"\xefdata: a", b"\xef\xbbxxxxxx"] {
+        let mut whole = Decoder::new(LIMIT);
+        let mut bytes = Decoder::new(LIMIT);
+        whole.push(stream, &mut Vec::new()).unwrap();
+        stream.chunks(1).for_each(|byte| bytes.push(byte, &mut Vec::new()).unwrap());
+        assert_eq!(bytes.is_mid_event(), whole.is_mid_event(), "{:?}", stream.escape_ascii().to_string());
+    }
+}
+
 // An id with a NUL is ignored; whether it is too long as well must not depend on what arrives together.
 #[test]
 fn a_long_id_with_a_nul_is_too_long_however_it_is_cut() {
