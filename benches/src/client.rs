@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use self::protocol::{Connect, Order, Reply, Tally, Values};
 use crate::{Fault, clock::nanos, process::threads};
 
+pub(crate) mod ear;
 pub(crate) mod protocol;
 pub(crate) mod wire;
 pub(crate) mod worker;
@@ -102,7 +103,7 @@ impl Clients {
             worker.send(&Order::Connect(plan))?;
             asked.push(worker);
         }
-        let mut to_first_event = worker::histogram();
+        let mut to_first_event = ear::histogram();
         for worker in asked {
             match worker.reply()? {
                 Reply::Connected { to_first_event: values } => add(&mut to_first_event, &values),
@@ -114,7 +115,7 @@ impl Clients {
 
     /// Waits until every client has the event with this number, and tells how long after its stamp they had it.
     pub(crate) fn await_all(&mut self, seq: u64, timeout: Duration) -> Result<Histogram<u32>, Fault> {
-        let mut latency = worker::histogram();
+        let mut latency = ear::histogram();
         for reply in self.ask(&Order::Await { seq, timeout_ms: timeout.as_millis() as u64 })? {
             match reply {
                 Reply::Received { latency: values } => add(&mut latency, &values),
@@ -127,7 +128,7 @@ impl Clients {
     /// What all have seen, and how late.
     pub(crate) fn tell(&mut self) -> Result<(Tally, Histogram<u32>), Fault> {
         let mut total = Tally::default();
-        let mut latency = worker::histogram();
+        let mut latency = ear::histogram();
         for reply in self.ask(&Order::Tell)? {
             match reply {
                 Reply::Told(tally) => {

@@ -12,10 +12,11 @@ use mio::{Events, Interest, Poll, Token, Waker, event::Event, net::TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
+    ear::{Ear, Joining, Round, histogram, listen},
     protocol::{Connect, Order, Reply, Tally, Values},
-    wire::{Heard, Wire},
+    wire::Wire,
 };
-use crate::{clock::nanos, payload::Stamp};
+use crate::clock::nanos;
 
 const WAKER: Token = Token(usize::MAX);
 /// How often deadlines are looked at.
@@ -33,21 +34,12 @@ struct Client {
     is_asked: bool,
 }
 
-/// The event that is on its way to all clients.
-#[derive(Debug)]
-struct Round {
-    seq: u64,
-    received: u64,
-    latency: Histogram<u32>,
-}
-
 #[derive(Debug)]
 struct Connecting {
     plan: Connect,
     opened: usize,
-    joined: usize,
     deadline: u64,
-    to_first_event: Histogram<u32>,
+    joining: Joining,
 }
 
 #[derive(Debug)]
@@ -100,11 +92,6 @@ pub(crate) fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// Microseconds, up to a minute, with three digits.
-pub(crate) fn histogram() -> Histogram<u32> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order")
-}
-
 fn values(histogram: &Histogram<u32>) -> Values {
     histogram.iter_recorded().map(|value| (value.value_iterated_to(), u64::from(value.count_at_value()))).collect()
 }
@@ -147,7 +134,12 @@ impl Worker {
         match order {
             Order::Connect(plan) => {
                 let deadline = nanos() + plan.timeout_ms * 1_000_000;
-                let connecting = Connecting { plan, opened: 0, joined: 0, deadline, to_first_event: histogram() };
+                let connecting = Connecting {
+                    plan,
+                    opened: 0,
+                    deadline,
+                    joining: Joining { joined: 0, to_first_event: histogram() },
+                };
                 self.connecting = Some(connecting);
                 Ok(())
             }
@@ -182,18 +174,18 @@ impl Worker {
     fn go_on_connecting(&mut self) -> std::io::Result<()> {
         let Some(mut connecting) = self.connecting.take() else { return Ok(()) };
         while connecting.opened < connecting.plan.count
-            && connecting.opened - connecting.joined < connecting.plan.window
+            && connecting.opened - connecting.joining.joined < connecting.plan.window
         {
             if let Err(error) = self.open(&connecting.plan, connecting.opened) {
                 return say(&Reply::Failed(format!("stream {} can't be opened: {error}", connecting.opened)));
             }
             connecting.opened += 1;
         }
-        if connecting.joined == connecting.plan.count {
-            return say(&Reply::Connected { to_first_event: values(&connecting.to_first_event) });
+        if connecting.joining.joined == connecting.plan.count {
+            return say(&Reply::Connected { to_first_event: values(&connecting.joining.to_first_event) });
         }
         if self.tally.ended > 0 || nanos() > connecting.deadline {
-            let (joined, count) = (connecting.joined, connecting.plan.count);
+            let (joined, count) = (connecting.joining.joined, connecting.plan.count);
             let ended = self.tally.ended;
             return say(&Reply::Failed(format!(
                 "{joined} of {count} streams had their first event, {ended} were ended"
@@ -253,7 +245,7 @@ impl Worker {
                         last: &mut client.last,
                         began: client.began,
                         now,
-                        connecting: self.connecting.as_mut(),
+                        joining: self.connecting.as_mut().map(|connecting| &mut connecting.joining),
                         round: &mut self.round,
                         tally: &mut self.tally,
                         latency: &mut self.latency,
@@ -280,62 +272,6 @@ impl Worker {
     }
 }
 
-/// Where what a client hears goes.
-struct Ear<'a> {
-    last: &'a mut u64,
-    began: u64,
-    now: u64,
-    connecting: Option<&'a mut Connecting>,
-    round: &'a mut Round,
-    tally: &'a mut Tally,
-    latency: &'a mut Histogram<u32>,
-}
-
-fn listen(wire: &mut Wire, bytes: &[u8], mut ear: Ear<'_>) -> bool {
-    let fed = wire.feed(bytes, |heard| match heard {
-        Heard::Beat => ear.tally.beats += 1,
-        Heard::Odd => ear.tally.odd += 1,
-        Heard::Event(stamp) => ear.event(stamp),
-    });
-    fed.is_ok()
-}
-
-impl Ear<'_> {
-    fn event(&mut self, Stamp { seq, at }: Stamp) {
-        if *self.last == 0 {
-            *self.last = seq;
-            if let Some(connecting) = &mut self.connecting {
-                connecting.joined += 1;
-                connecting.to_first_event.saturating_record(micros(self.now, self.began));
-            }
-            return;
-        }
-        self.tally.events += 1;
-        match seq.cmp(&(*self.last + 1)) {
-            std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Greater => self.tally.lost += seq - *self.last - 1,
-            std::cmp::Ordering::Less if seq == *self.last => return self.tally.doubled += 1,
-            std::cmp::Ordering::Less => return self.tally.reordered += 1,
-        }
-        *self.last = seq;
-        let latency = micros(self.now, at);
-        self.latency.saturating_record(latency);
-        if seq > self.round.seq {
-            self.round.seq = seq;
-            self.round.received = 0;
-            self.round.latency.reset();
-        }
-        if seq == self.round.seq {
-            self.round.received += 1;
-            self.round.latency.saturating_record(latency);
-        }
-    }
-}
-
-fn micros(later: u64, earlier: u64) -> u64 {
-    (later.saturating_sub(earlier) / 1_000).max(1)
-}
-
 fn connect_from(source: Ipv4Addr, addr: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.bind(&SocketAddrV4::new(source, 0).into())?;
@@ -357,37 +293,4 @@ fn request(plan: &Connect, topic: u32) -> Vec<u8> {
          Accept-Language: en-US,en;q=0.9\r\nConnection: keep-alive\r\n\r\n"
     )
     .into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn heard(seqs: &[u64]) -> Tally {
-        let mut round = Round { seq: 0, received: 0, latency: histogram() };
-        let (mut tally, mut latency, mut last) = (Tally::default(), histogram(), 0);
-        for seq in seqs {
-            let mut ear = Ear {
-                last: &mut last,
-                began: 0,
-                now: 2_000,
-                connecting: None,
-                round: &mut round,
-                tally: &mut tally,
-                latency: &mut latency,
-            };
-            ear.event(Stamp { seq: *seq, at: 1_000 });
-        }
-        tally
-    }
-
-    // The exit status hangs on these counts.
-    #[test]
-    fn what_is_missing_twice_there_or_late_is_counted_as_such() {
-        let counts = |tally: &Tally| (tally.events, tally.lost, tally.doubled, tally.reordered);
-        assert_eq!(counts(&heard(&[5, 6, 7])), (2, 0, 0, 0), "the first is what was there before");
-        assert_eq!(counts(&heard(&[1, 2, 5, 6])), (3, 2, 0, 0));
-        assert_eq!(counts(&heard(&[1, 2, 2, 3])), (3, 0, 1, 0));
-        assert_eq!(counts(&heard(&[1, 3, 2, 4])), (3, 1, 0, 1));
-    }
 }

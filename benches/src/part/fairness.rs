@@ -16,7 +16,7 @@ use crate::{
     app::{App, RESTLESS},
     args::Options,
     book::Book,
-    client::{Clients, Streams, worker::histogram},
+    client::{Clients, Streams, ear::histogram},
     clock::nanos,
     peer::{PATH, Peer, Setup},
     process::ThreadTime,

@@ -24,7 +24,7 @@ const PACE: Duration = Duration::from_millis(500);
 
 /// One run of this part.
 pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
-    let beats = options.pick(10, 30, HOUR);
+    let beats = options.pick(10, 16, HOUR);
     let app = App::start(options.payload)?;
     let setup = Setup { heartbeat: PACE, ..setup(options, &app) };
     let mut stage = Stage::start(Peer::Sidestream, setup, options.workers)?;

@@ -56,7 +56,7 @@ pub(crate) struct Plan {
 
 /// One run of this part.
 pub(crate) fn run(options: &Options, book: &mut Book) -> Result<(), Fault> {
-    let plan = Plan { streams: options.streams, rounds: options.pick(3, 6, 15), idle: options.pick(0.0, 0.0, 45.0) };
+    let plan = Plan { streams: options.streams, rounds: options.pick(3, 4, 15), idle: options.pick(0.0, 0.0, 45.0) };
     for peer in peers(options) {
         measure(options, peer, plan, TABLE, peer.title(), book)
             .map_err(|fault| format!("{}: {fault}", peer.title()))?;

@@ -43,7 +43,7 @@ const PACE: &str = ",interval=1s,max-interval=1s";
 
 /// Numbers of topics, one column each.
 pub(crate) fn counts(options: &Options) -> Vec<usize> {
-    let counts = options.pick(vec![100], vec![200, 1_000], vec![1_000, 5_000, 10_000]);
+    let counts = options.pick(vec![100], vec![1_000], vec![1_000, 5_000, 10_000]);
     counts.into_iter().filter(|count| *count <= options.streams).collect()
 }
 

@@ -48,7 +48,11 @@ pub(crate) fn section(options: &Options, book: &Book) -> Option<Section> {
         .collect();
     let mut text = markdown(&head, &rows);
     if options.streams < MEANT_FOR {
-        text.push_str(&format!("\n\nThe bounds are meant for {MEANT_FOR} streams, not for {}.", options.streams));
+        text.push_str(&format!(
+            "\n\nThe bounds are meant for {} streams, not for {}.",
+            Unit::Count.write(MEANT_FOR as f64),
+            Unit::Count.write(options.streams as f64)
+        ));
     }
     Some(Section { name: NAME, title: "Bounds", text })
 }
@@ -150,7 +154,8 @@ fn of_curves(options: &Options, book: &Book) -> Vec<Bound> {
     rows.into_iter()
         .filter_map(|(metric, unit)| {
             let at = |size| book.get(curves::TABLE, &curves::column(Peer::Sidestream, size), metric);
-            let text = format!("{metric}, at {last} streams against {GROWTH} of that at {first}");
+            let [few, many] = [first, last].map(|size| Unit::Count.write(*size as f64));
+            let text = format!("{metric}, at {many} streams against {GROWTH} of that at {few}");
             Some(at_most(text, unit, at(*last)?, at(*first)? * GROWTH))
         })
         .collect()
