@@ -152,7 +152,9 @@ impl Upstream {
         let pool = Arc::clone(&self.pool);
         let answered = connection.send(request);
         async move {
-            let (response, connection) = answered.await?;
+            let (response, mut connection) = answered.await?;
+            // The body is asked for at once, which would wake this very task once more.
+            connection.forget_task();
             let connection = match upload.is_some_and(|upload| upload.is_running()) {
                 true => {
                     connection.detach();

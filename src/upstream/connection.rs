@@ -172,9 +172,14 @@ impl AppConnection {
 
     /// Whether it can take a request, as far as is known here.
     pub(super) fn is_ready(&mut self) -> bool {
-        // It waits for nobody from now on: left as it is, the next request would wake the task that had it last.
-        let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
+        // Left as it is, the next request would wake the task that had it last.
+        self.forget_task();
         self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Whatever happens to it wakes nobody, until it is polled again.
+    pub(super) fn forget_task(&mut self) {
+        let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
     }
 
     /// Sends `request` and waits for the head of the answer. Dropping the future closes the connection.
