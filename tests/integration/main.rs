@@ -1,15 +1,17 @@
 //! The program from outside: the real binary, real sockets, the bytes on the wire.
 //!
 //! One binary for all of it, because each further one would be linked anew. The modules follow the contract: what a
-//! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is passed on
-//! ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`], [`life`]),
-//! who counts as dead ([`stale`]), what it bounds ([`limits`], [`storm`]) and when it is well ([`health`]), the traps others
-//! fell into ([`traps`]), and a real Node app behind it ([`node`]).
+//! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is
+//! passed on ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`],
+//! [`life`]) and what its own death costs ([`crash`]), who counts as dead ([`stale`]), what it bounds ([`limits`],
+//! [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), and a real Node app behind it
+//! ([`node`]).
 
 mod apps;
 mod bad_peers;
 mod cli;
 mod clients;
+mod crash;
 mod forward;
 mod guard;
 mod harness;
