@@ -4,14 +4,15 @@
 //! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is
 //! passed on ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`],
 //! [`life`]) and what its own death costs ([`crash`]), who counts as dead ([`stale`]), what it bounds ([`limits`],
-//! [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), and a real Node app behind it
-//! ([`node`]).
+//! [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), a real Node app behind it
+//! ([`node`]), and whether the docs say what is there ([`docs`]).
 
 mod apps;
 mod bad_peers;
 mod cli;
 mod clients;
 mod crash;
+mod docs;
 mod forward;
 mod guard;
 mod harness;
