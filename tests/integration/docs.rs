@@ -73,7 +73,9 @@ async fn the_readme_has_every_key_of_a_route_and_no_other() {
     let keys: Vec<_> =
         keys.map(|key| key.split(['=', '[']).next().expect("a split has a first part").to_owned()).collect();
 
-    assert_same("keys of a route", &keys, &program::route_keys().await);
+    let (known, helped) = program::route_keys().await;
+    assert_same("keys of a route", &keys, &known);
+    assert_same("keys of a route in --help", &helped, &known);
 }
 
 /// Names, labels and the values of labels, both ways; then what the prose says of them.
@@ -94,6 +96,11 @@ async fn the_readme_has_every_series_with_its_labels_and_no_other() {
     for (name, labels) in series.iter().filter(|(name, _)| *name != "build_info") {
         let (documented_labels, words) = &documented[name];
         assert_same(&format!("labels of {name}"), documented_labels, labels.keys());
+        // Beside values of labels only the events of our own are called by such names.
+        let values: BTreeSet<_> = labels.values().flatten().collect();
+        let is_name = |word: &&String| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let invented: Vec<_> = words.iter().filter(is_name).filter(|word| !values.contains(word)).collect();
+        assert!(invented.iter().all(|word| ["done", "gone"].contains(&word.as_str())), "{name} is never {invented:?}");
         for (label, values) in labels.iter().filter(|(label, _)| is_word(label)) {
             // A series with the labels of another may leave their explanation to it.
             let of_all = documented.values().filter(|(labels, _)| labels.contains(label)).flat_map(|(_, words)| words);
@@ -160,8 +167,10 @@ async fn files_and_flags_that_the_docs_name_exist() {
     for command in [&[][..], &["check"], &["demo"], &["healthcheck"]] {
         flags.extend(program::flags(command).await.into_keys());
     }
-    let scripts: String = ["tests", "benches"].into_iter().flat_map(files_below).filter_map(script).collect();
-    let named = |name: &str| flags.contains(name) || scripts.contains(name);
+    for script in ["tests", "benches"].into_iter().flat_map(files_below).filter_map(script) {
+        let words = script.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        flags.extend(words.filter(|word| word.starts_with("--")).map(str::to_owned));
+    }
 
     let pages = Page::all().into_iter().map(|page| (page.spans(), page.path));
     // In the files that people copy, what is said to people stands in comments.
@@ -176,7 +185,7 @@ async fn files_and_flags_that_the_docs_name_exist() {
             let token = token.trim_matches(|c: char| matches!(c, ',' | '.' | ';' | ':' | '(' | ')' | '"' | '\''));
             if let Some(name) = token.strip_prefix("--").filter(|name| !name.is_empty()) {
                 let name = name.split('=').next().expect("a split has a first part");
-                assert!(named(&format!("--{name}")), "{path}: no program and no script has a flag --{name}");
+                assert!(flags.contains(&format!("--{name}")), "{path}: no program and no script has a flag --{name}");
             }
             for file in expanded(token).into_iter().filter(|file| is_of_the_repository(file)) {
                 assert!(exists(&file, &path), "{path}: there is no {file}");
@@ -185,9 +194,10 @@ async fn files_and_flags_that_the_docs_name_exist() {
     }
 }
 
+/// The text of what is run by itself; tests in Rust give flags that must be refused.
 fn script(path: std::path::PathBuf) -> Option<String> {
-    let is_text = path.extension().is_none_or(|extension| ["sh", "py", "mjs", "rs"].iter().any(|it| extension == *it));
-    fs::read_to_string(root().join(path)).ok().filter(|_| is_text)
+    let is_script = path.extension().is_none_or(|extension| ["py", "mjs"].iter().any(|it| extension == *it));
+    fs::read_to_string(root().join(path)).ok().filter(|_| is_script)
 }
 
 fn is_of_the_repository(name: &str) -> bool {

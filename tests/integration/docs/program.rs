@@ -53,11 +53,18 @@ pub(super) async fn flags(command: &[&str]) -> BTreeMap<String, Flag> {
     flags
 }
 
-/// The keys of a route, as the program lists them to who misspells one.
-pub(super) async fn route_keys() -> Vec<String> {
+/// The keys of a route: those that are listed to who misspells one, and those that `--help` explains.
+pub(super) async fn route_keys() -> (Vec<String>, Vec<String>) {
     let refused = run(["check", "--route", "path=/x,colour=red"]).await;
     let (_, keys) = refused.stderr.split_once("the keys are: ").expect("the refusal lists the keys");
-    keys.trim().split(", ").map(str::to_owned).collect()
+    let help = run(["--help"]).await;
+    let (_, explained) = help.stdout.split_once("Routes are key=value").expect("--help explains routes");
+    // Two spaces, the keys, their value; what they mean stands further right.
+    let lines = explained.lines().take_while(|line| !line.is_empty());
+    let lines = lines.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let names = lines.flat_map(|line| line.split("  ").next().into_iter().flat_map(|names| names.split(", ")));
+    let explained = names.map(|name| name.split(['=', '[']).next().expect("a split has a first part").to_owned());
+    (keys.trim().split(", ").map(str::to_owned).collect(), explained.collect())
 }
 
 /// Every series of a running program by its name without the prefix, and the names of all fields of `/api/stats`.
