@@ -13,8 +13,8 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool,
-            Ordering::{Acquire, Release},
+            AtomicBool, AtomicU32,
+            Ordering::{Acquire, Relaxed, Release},
         },
     },
     task::{Context, Poll, Waker, ready},
@@ -44,6 +44,10 @@ use crate::files::{Files, Socket};
 
 /// Bound of hyper's buffers for one connection: an answer's head must fit, and a slow reader costs no more than this.
 const MAX_BUFFER: usize = 64 * 1024;
+
+/// Reads in a row before whoever drives the connection has its turn. hyper goes on for as long as there is something to read,
+/// informational heads without end for one, and meanwhile nobody would look at the clock.
+const READS: u32 = 16;
 
 /// hyper's connection, which can switch protocols; hyper does not name that type.
 type Driver = BoxFuture<'static, hyper::Result<()>>;
@@ -99,6 +103,8 @@ struct State {
     /// Nothing was read since something was written. Set and cleared by the stream.
     is_silent: AtomicBool,
     is_aborted: AtomicBool,
+    /// Reads in a row so far. Counted by the stream.
+    reads: AtomicU32,
     /// The task that drives the connection.
     task: AtomicWaker,
 }
@@ -285,8 +291,16 @@ impl AppStream {
 impl AsyncRead for AppStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
+        let reads = self.tag.reads.load(Relaxed);
+        if reads >= READS {
+            self.tag.reads.store(0, Relaxed);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.tag.reads.store(if read.is_pending() { 0 } else { reads + 1 }, Relaxed);
+        ready!(read)?;
         if buf.filled().len() > before {
             self.tag.is_silent.store(false, Release);
         }

@@ -164,6 +164,60 @@ async fn a_post_is_not_repeated() {
     assert_eq!(within(app.join_next()).await.unwrap().unwrap().len(), 3);
 }
 
+/// Not a byte of it was sent on the connection that the app had closed, so it may go on another one whatever it is.
+#[tokio::test]
+async fn a_post_that_finds_its_connection_closed_takes_another_one() {
+    let (listener, address) = listen().await;
+    let upstream = upstream(address);
+    let asking = tokio::spawn({
+        let upstream = upstream.clone();
+        async move { get(&upstream).await }
+    });
+    let (mut stream, _) = within(listener.accept()).await.unwrap();
+    read_head(&mut stream).await;
+    stream.write_all(OK).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap(), "ok");
+    drop(stream);
+    // The runtime hears of the close together with whatever comes after it.
+    let (other, elsewhere) = listen().await;
+    let _later = tokio::join!(TcpStream::connect(elsewhere), other.accept());
+
+    let app = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = read_head(&mut stream).await;
+        stream.write_all(OK).await.unwrap();
+        head
+    });
+    let post = Request::post("/").body(RequestBody::Empty).unwrap();
+    within(upstream.send(post)).await.unwrap();
+    assert!(within(app).await.unwrap().starts_with("POST / "));
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other_and_each_a_burst_of_its_own() {
+    let (listener, address) = listen().await;
+    let upstream = upstream(address);
+    let app = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        for _ in 0..2 {
+            connections.push(listener.accept().await.unwrap().0);
+        }
+        for round in 0..3 {
+            for stream in &mut connections {
+                assert!(read_head(stream).await.starts_with("GET /x"), "round {round}");
+            }
+            for stream in &mut connections {
+                stream.write_all(OK).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..3 {
+        let (one, other) = tokio::join!(get(&upstream), get(&upstream));
+        assert_eq!((one.unwrap().as_str(), other.unwrap().as_str()), ("ok", "ok"));
+    }
+    within(app).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_failure_on_a_fresh_connection_is_not_repeated() {
     let (listener, address) = listen().await;

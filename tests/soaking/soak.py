@@ -256,6 +256,8 @@ class Soak:
             reason: int(samples.get('connections_closed_total', reason=reason))
             for reason in ('client', 'done', 'stale', 'slow', 'max_age', 'upstream', 'denied')
         }
+        if self.world.held:
+            self.ledger.check(self.closed['stale'] > 0, 'wrong counter', 'peers were cut off, and nobody was stale')
 
     async def check_descriptors(self):
         """The pool's idle connections go after 4 s, the runtime's idle threads after 10 s."""

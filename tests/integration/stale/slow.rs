@@ -39,7 +39,7 @@ async fn a_reader_that_takes_a_little_is_slow_and_one_that_takes_nothing_is_stal
     let mut longest = 0.0_f64;
     within("the reader that takes nothing to be closed, and the slow one to be blocked for as long", async {
         while reaped(&side).await == 0.0 || longest <= REAP_AFTER.as_secs_f64() {
-            slow.wire().some(4096).await.expect("the slow reader's stream goes on");
+            slow.wire().some(2048).await.expect("the slow reader's stream goes on");
             app.job("clock").more_requests(1).await;
             let blocked = listed(&side, "blocked_seconds").await.into_iter().flatten();
             if reaped(&side).await > 0.0 {
