@@ -73,6 +73,11 @@ impl Wire {
         Self { socket, ahead: Vec::new() }
     }
 
+    /// Whether there are bytes that were read and not yet asked for: another answer, if it came together with the last.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// Reads more bytes; 0 at the end of the stream.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         self.ahead.reserve(16 * 1024);

@@ -168,7 +168,7 @@ impl Attack {
     /// Reads one answer; the connection, if it can be used again.
     async fn answer(&self, rng: &mut StdRng, mut wire: Wire, asking: &Asking) -> Option<Wire> {
         // The other side may have closed already, as it has after a stream that was behind this one.
-        if within("an answer or the end", wire.fill()).await.unwrap_or(0) == 0 {
+        if !wire.has_more() && within("an answer or the end", wire.fill()).await.unwrap_or(0) == 0 {
             return None;
         }
         let mut client = Client::read(wire, "GET").await;
