@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import errno
 import json
 import socket
 import struct
@@ -146,12 +147,21 @@ class Stream:
         self.writer.close()
 
     def reset(self):
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        self.set(socket.SO_LINGER, struct.pack('ii', 1, 0))
         self.writer.transport.abort()
 
     def cut_off(self):
         """From now on nothing reaches us, no data and no ACK, and nobody is told: the cable is out. A packet filter
         that accepts nothing does it without touching the machine's network."""
         program = ctypes.create_string_buffer(struct.pack('HBBI', 0x06, 0, 0, 0))  # return 0 bytes
-        self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack('HP', 1, ctypes.addressof(program)))
-        self.writer.transport.pause_reading()
+        self.set(SO_ATTACH_FILTER, struct.pack('HP', 1, ctypes.addressof(program)))
+        if not self.writer.transport.is_closing():
+            self.writer.transport.pause_reading()
+
+    def set(self, option: int, value: bytes):
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, option, value)
+        except OSError as error:
+            # The other side was first, and the socket is closed already.
+            if error.errno != errno.EBADF:
+                raise
