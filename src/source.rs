@@ -38,19 +38,23 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Starts the source that a topic's route asks for.
 #[derive(Debug)]
-pub struct Sources {
+pub struct Sources(Arc<Shared>);
+
+/// What all sources need alike; each has one pointer to it.
+#[derive(Debug)]
+struct Shared {
     /// The routes, in the order of their ids.
-    pub routes: Arc<[Route]>,
-    /// The app.
-    pub upstream: Upstream,
+    routes: Arc<[Route]>,
+    /// Asks the app.
+    asker: Asker,
     /// When to poll.
-    pub schedule: Arc<Schedule>,
+    schedule: Arc<Schedule>,
     /// `--not-found-grace`.
-    pub not_found_grace: Duration,
+    not_found_grace: Duration,
     /// Where requests are counted.
-    pub metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     /// What was found out about each route's status field.
-    detected: Arc<Detected>,
+    detected: Detected,
 }
 
 // === impl Sources ===
@@ -64,20 +68,21 @@ impl Sources {
         not_found_grace: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let detected = Arc::new(Detected(routes.iter().map(|_| AtomicBool::new(false)).collect()));
-        Self { routes, upstream, schedule, not_found_grace, metrics, detected }
+        let detected = Detected(routes.iter().map(|_| AtomicBool::new(false)).collect());
+        let asker = Asker::new(upstream, Arc::clone(&metrics));
+        Self(Arc::new(Shared { routes, asker, schedule, not_found_grace, metrics, detected }))
     }
 }
 
 /// Which routes' status fields have been told in the log: each once.
 #[derive(Debug)]
-pub struct Detected(Box<[AtomicBool]>);
+struct Detected(Box<[AtomicBool]>);
 
 // === impl Detected ===
 
 impl Detected {
     /// Tells which field and value was taken, the first time.
-    pub fn tell(&self, id: RouteId, route: &Route, found: &Detection) {
+    fn tell(&self, id: RouteId, route: &Route, found: &Detection) {
         let Some(value) = &found.value else { return };
         if self.0[id.0].swap(true, Ordering::Relaxed) {
             return;
@@ -90,15 +95,10 @@ impl Detected {
 
 impl StartSource for Sources {
     fn start(&self, topic: &Arc<Topic>, order: &Order) -> Box<dyn Source> {
-        let asker = Asker { upstream: self.upstream.clone(), metrics: Arc::clone(&self.metrics) };
-        let target =
-            PathAndQuery::try_from(&*order.key.target).expect("a topic's key holds a target that was filled in");
-        match &self.routes[order.key.route.0].source {
-            SourceSpec::Poll(_) => Box::new(poll::start(self, asker, Arc::clone(topic), target)),
-            SourceSpec::Subscribe(_) => {
-                let first_id = order.first_id.clone();
-                Box::new(subscribe::start(self, asker, Arc::clone(topic), target, first_id))
-            }
+        let (shared, topic) = (Arc::clone(&self.0), Arc::clone(topic));
+        match &shared.routes[order.key.route.0].source {
+            SourceSpec::Poll(_) => Box::new(poll::start(shared, topic)),
+            SourceSpec::Subscribe(_) => Box::new(subscribe::start(shared, topic, order.first_id.clone())),
         }
     }
 }

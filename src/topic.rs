@@ -19,6 +19,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use http::uri::PathAndQuery;
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -51,6 +52,13 @@ pub struct TopicKey {
     pub target: Box<str>,
     /// Whose it is.
     pub scope: Scope,
+}
+
+impl TopicKey {
+    /// The target, to be asked for.
+    pub fn path_and_query(&self) -> PathAndQuery {
+        PathAndQuery::try_from(&*self.target).expect("a topic's key holds a target that was filled in")
+    }
 }
 
 /// How a topic keeps what its source publishes.

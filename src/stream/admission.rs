@@ -13,7 +13,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
 };
-use http::{HeaderName, HeaderValue, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::{
@@ -99,7 +99,7 @@ impl Admissions {
     }
 
     async fn request(&self, key: &TopicKey, identity: &Identity) -> Admission {
-        let target = PathAndQuery::try_from(&*key.target).expect("a topic's key holds a target that was filled in");
+        let target = key.path_and_query();
         let (accept, timeout, grace) = match &self.routes[key.route.0].source {
             SourceSpec::Poll(spec) => ("application/json", spec.timeout, self.not_found_grace),
             SourceSpec::Subscribe(spec) => ("text/event-stream", spec.timeout, Duration::ZERO),
