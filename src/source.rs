@@ -3,8 +3,9 @@
 //! A source sees a topic to publish to, and the app. It knows nothing of subscribers but that there are some.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -28,7 +29,7 @@ use crate::{
     route::{ErrorStyle, Route, SourceSpec},
     scope::Identity,
     status::Detection,
-    topic::Topic,
+    topic::{StatusSeen, Topic},
     upstream::{AnswerBody, Upstream, UpstreamError},
 };
 use schedule::Schedule;
@@ -68,15 +69,26 @@ impl Sources {
         not_found_grace: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let detected = Detected(routes.iter().map(|_| AtomicBool::new(false)).collect());
+        let detected = Detected(routes.iter().map(|_| Found::default()).collect());
         let asker = Asker::new(upstream, Arc::clone(&metrics));
         Self(Arc::new(Shared { routes, asker, schedule, not_found_grace, metrics, detected }))
     }
 }
 
-/// Which routes' status fields have been told in the log: each once.
+/// What was found out about the status fields of each route.
 #[derive(Debug)]
-struct Detected(Box<[AtomicBool]>);
+struct Detected(Box<[Found]>);
+
+#[derive(Debug, Default)]
+struct Found {
+    /// It was told in the log: once is enough.
+    is_told: AtomicBool,
+    /// The last few fields and values that topics were told: most topics of a route have one of a few, and share it.
+    seen: Mutex<VecDeque<Arc<StatusSeen>>>,
+}
+
+/// Queued, running, done, failed, and some that an app has made up.
+const SEEN_MAX: usize = 8;
 
 // === impl Detected ===
 
@@ -84,12 +96,27 @@ impl Detected {
     /// Tells which field and value was taken, the first time.
     fn tell(&self, id: RouteId, route: &Route, found: &Detection) {
         let Some(value) = &found.value else { return };
-        if self.0[id.0].swap(true, Ordering::Relaxed) {
+        if self.0[id.0].is_told.swap(true, Ordering::Relaxed) {
             return;
         }
         let field = found.pointer.as_deref().unwrap_or("the event's name");
         // Quoted: the value is the app's text, and may hold anything.
         info!(route = route.path.as_str(), field, ?value, "the status was found");
+    }
+
+    /// What is kept for people of the field and value that were found, if there are both.
+    fn seen(&self, id: RouteId, found: &Detection) -> Option<Arc<StatusSeen>> {
+        let (pointer, value) = (found.pointer.as_deref()?, found.value.as_deref()?);
+        let mut all = self.0[id.0].seen.lock().expect("no code panics under this lock");
+        if let Some(seen) = all.iter().find(|seen| seen.pointer == pointer && seen.value == value) {
+            return Some(Arc::clone(seen));
+        }
+        let seen = Arc::new(StatusSeen { pointer: pointer.to_owned(), value: value.to_owned() });
+        if all.len() == SEEN_MAX {
+            all.pop_front();
+        }
+        all.push_back(Arc::clone(&seen));
+        Some(seen)
     }
 }
 

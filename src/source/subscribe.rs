@@ -28,7 +28,7 @@ use crate::{
     route::{Route, SourceSpec, SubscribeSpec},
     scope::Lender,
     sse_decode::{Decoded, DecodedEvent, Decoder},
-    topic::{End, StatusSeen, Topic},
+    topic::{End, Topic},
     upstream::AnswerBody,
 };
 
@@ -247,7 +247,7 @@ impl Listener {
         if progress.terminal {
             self.shared.detected.tell(self.topic.key().route, self.route(), &found);
         }
-        let seen = found.pointer.zip(found.value).map(|(pointer, value)| StatusSeen { pointer, value });
+        let seen = self.shared.detected.seen(self.topic.key().route, &found);
         if seen.is_some() {
             self.topic.status_seen(seen);
         }

@@ -76,7 +76,7 @@ impl Admissions {
     }
 
     /// Asks, with back-off, until the app has spoken.
-    pub async fn persist(self: Arc<Self>, key: TopicKey, scope: Scope, identity: Identity) -> Admission {
+    pub async fn persist(self: Arc<Self>, key: Arc<TopicKey>, scope: Scope, identity: Identity) -> Admission {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         loop {
             tokio::time::sleep(backoff.next()).await;

@@ -339,11 +339,11 @@ async fn the_window_is_bounded_in_bytes_and_always_holds_the_newest() {
     for id in ["1", "2", "3"] {
         topic.event(Some(id), frame(&half), Instant::now());
     }
-    assert_eq!(topic.lock().entries.len(), 1);
-    assert_eq!(topic.lock().entries_bytes, frame(&half).len());
+    assert_eq!(topic.lock().kept.log().unwrap().len(), 1);
+    assert_eq!(topic.lock().kept.log().unwrap().bytes(), frame(&half).len());
     assert_eq!(read(&mut reader), ["lagged"]);
     topic.event(Some("4"), frame(&"x".repeat(REPLAY_BYTES_MAX * 2)), Instant::now());
-    assert_eq!(topic.lock().entries.len(), 1);
+    assert_eq!(topic.lock().kept.log().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
     scope::Lender,
     source::{ANSWER_BYTES_MAX, Decision, Trouble, read_refusal, retry_after},
     status::{Detection, Verdict},
-    topic::{End, StatusSeen},
+    topic::End,
     upstream::AnswerBody,
 };
 
@@ -164,9 +164,7 @@ impl Poller {
 
     /// Whether the status found ends the job; whatever is odd about it is counted.
     fn judge(&self, found: &Detection) -> bool {
-        self.topic.status_seen(
-            found.pointer.clone().zip(found.value.clone()).map(|(pointer, value)| StatusSeen { pointer, value }),
-        );
+        self.topic.status_seen(self.shared.detected.seen(self.topic.key().route, found));
         match found.verdict {
             Verdict::Unknown => {
                 self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
