@@ -19,17 +19,18 @@ use std::{
 };
 
 use http::uri::PathAndQuery;
-use slab::Slab;
 use tokio::time::Instant;
 
 mod inner;
 mod kept;
 mod phase;
+mod waiting;
 
 use self::{
     inner::Inner,
-    kept::{Entry, Kept},
+    kept::{Entry, Id, Kept},
     phase::PhaseGauge,
+    waiting::Waiting,
 };
 use crate::{
     event::{self, Frame},
@@ -189,7 +190,7 @@ impl Topic {
             settled: false,
             checked_at: None,
             status: None,
-            waiting: Slab::new(),
+            waiting: Waiting::default(),
             wakes: 0,
         };
         Arc::new(Self { key, store, metrics, lenders, inner: Mutex::new(inner) })
@@ -222,7 +223,7 @@ impl Topic {
     /// The app is asked to begin behind the event `id`, which a client has. To be called before anybody has joined.
     pub fn begins_after(&self, id: &str) {
         if let Some(log) = self.lock().kept.log_mut() {
-            log.before_window = Some(id.into());
+            log.before_window = Id::new(id);
         }
     }
 
@@ -233,11 +234,11 @@ impl Topic {
     pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {
         let mut inner = self.lock();
         let was_told = inner.recovered(at);
-        let known = inner.kept.newest().is_some_and(|entry| entry.id.as_deref() == Some(id));
+        let known = inner.kept.newest().is_some_and(|entry| entry.id.is(id));
         if !known {
             let seq = inner.next_seq();
             // State, not a log: only the newest is kept, so a reader that was away gets the latest.
-            inner.kept.replace(Entry { seq, id: Some(id.into()), frame, at });
+            inner.kept.replace(Entry { seq, id: Id::new(id), frame, at });
             self.metrics.route(self.key.route).events_published.inc();
             inner.end = None;
         } else if was_told {
@@ -268,7 +269,7 @@ impl Topic {
         let mut inner = self.lock();
         inner.recovered(at);
         let seq = inner.next_seq();
-        let entry = Entry { seq, id: id.map(Into::into), frame, at };
+        let entry = Entry { seq, id: id.map_or(Id::None, Id::new), frame, at };
         let greeting = match self.store {
             Store::State => 0,
             Store::Log { greeting, .. } => greeting,
@@ -313,7 +314,7 @@ impl Topic {
         if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
             inner.phase.set(Phase::Degraded);
             let seq = inner.next_seq();
-            inner.notice = notice.map(|frame| Box::new(Entry { seq, id: None, frame, at: Instant::now() }));
+            inner.notice = notice.map(|frame| Box::new(Entry { seq, id: Id::None, frame, at: Instant::now() }));
             if inner.notice.is_some() {
                 inner.wake();
             }
@@ -389,7 +390,7 @@ impl Topic {
     pub fn is_finished_by(&self, last_event_id: &str) -> bool {
         let inner = self.lock();
         inner.end.as_ref().is_some_and(|end| end.1.finished)
-            && inner.kept.newest().is_some_and(|entry| entry.id.as_deref() == Some(last_event_id))
+            && inner.kept.newest().is_some_and(|entry| entry.id.is(last_event_id))
     }
 
     /// When the app last confirmed what is known.
@@ -434,8 +435,8 @@ impl Topic {
         let wanted = last_event_id.filter(|id| !id.is_empty());
         let known = wanted.and_then(|id| inner.kept.find(id));
         if known.is_none()
-            && wanted.is_some()
-            && let Some(log) = inner.kept.log().filter(|log| log.before_window.as_deref() == wanted)
+            && let (Some(id), Some(log)) = (wanted, inner.kept.log())
+            && log.before_window.is(id)
         {
             cursor.seq = log.dropped_seq;
             return Resumed::Here;

@@ -338,7 +338,7 @@ async fn a_refusal_of_the_last_lender_never_reaches_a_client_who_was_admitted_af
 #[test]
 fn a_topic_with_its_poller_stays_within_its_budgets() {
     for (name, size, budget) in [
-        ("a topic", size_of::<Topic>(), 288),
+        ("a topic", size_of::<Topic>(), 272),
         ("its key", size_of::<TopicKey>(), 40),
         ("its poller", size_of::<crate::source::poll::Poller>(), 144),
         ("its place in the hub", size_of::<Slot>(), 64),

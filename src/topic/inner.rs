@@ -5,13 +5,13 @@
 
 use std::{sync::Arc, task::Waker};
 
-use slab::Slab;
 use tokio::time::Instant;
 
 use super::{
     Cursor, Delivery, End, StatusSeen, Waiter,
     kept::{Entry, Kept},
     phase::PhaseGauge,
+    waiting::Waiting,
 };
 use crate::{
     metrics::{CloseReason, FrameKind, Phase},
@@ -33,7 +33,7 @@ pub(super) struct Inner {
     pub(super) settled: bool,
     pub(super) checked_at: Option<Instant>,
     pub(super) status: Option<Arc<StatusSeen>>,
-    pub(super) waiting: Slab<Waker>,
+    pub(super) waiting: Waiting,
     /// Grows with every wake-up, which empties `waiting`: a key from before it is void.
     pub(super) wakes: u64,
 }
@@ -131,10 +131,6 @@ impl Inner {
             *waiting = waker;
             return;
         }
-        if self.waiting.capacity() == 0 {
-            // Most topics have one reader, and a list that begins with room for four would keep that for ever.
-            self.waiting.reserve_exact(1);
-        }
         waiter.0 = Some((self.wakes, self.waiting.insert(waker)));
     }
 
@@ -142,15 +138,13 @@ impl Inner {
         if let Some((wakes, key)) = waiter.0.take()
             && wakes == self.wakes
         {
-            self.waiting.try_remove(key);
+            self.waiting.remove(key);
         }
     }
 
     pub(super) fn wake(&mut self) {
         self.wakes += 1;
         // A waker only marks a task as ready: none runs the subscriber here, under the lock.
-        for waker in self.waiting.drain() {
-            waker.wake();
-        }
+        self.waiting.wake();
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Log {
     pub(super) dropped_seq: u64,
     /// The id that stands right before the window: of the last entry that fell out of it, or the one behind which the app
     /// was asked to begin. Whoever comes back with it has missed nothing that is not there.
-    pub(super) before_window: Option<Box<str>>,
+    pub(super) before_window: Id,
     pub(super) greeting: Vec<Entry>,
     /// The source's stream began anew: the next event starts a new greeting.
     pub(super) greeting_is_old: bool,
@@ -35,9 +35,58 @@ pub(super) struct Log {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) seq: u64,
-    pub(super) id: Option<Box<str>>,
+    pub(super) id: Id,
     pub(super) frame: Frame,
     pub(super) at: Instant,
+}
+
+/// What a client comes back with.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Id {
+    /// It can't.
+    #[default]
+    None,
+    /// The digits of a hash, as polled snapshots have: half as long, and in place.
+    Hash([u8; 16]),
+    /// Any other.
+    Text(Box<str>),
+}
+
+// === impl Id ===
+
+impl Id {
+    pub(super) fn new(id: &str) -> Self {
+        hash(id).map_or_else(|| Self::Text(id.into()), Self::Hash)
+    }
+
+    pub(super) fn is(&self, id: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Hash(kept) => hash(id).is_some_and(|asked| asked == *kept),
+            Self::Text(kept) => **kept == *id,
+        }
+    }
+}
+
+/// The hash whose 32 lower-case digits `id` is.
+fn hash(id: &str) -> Option<[u8; 16]> {
+    let (pairs, rest) = id.as_bytes().as_chunks::<2>();
+    if pairs.len() != 16 || !rest.is_empty() {
+        return None;
+    }
+    let mut hash = [0; 16];
+    for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
+        *byte = (digit(*high)? << 4) | digit(*low)?;
+    }
+    Some(hash)
+}
+
+fn digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
 }
 
 // === impl Kept ===
@@ -74,7 +123,7 @@ impl Kept {
 
     /// The last entry with this id.
     pub(super) fn find(&self, id: &str) -> Option<&Entry> {
-        let is_it = |entry: &&Entry| entry.id.as_deref() == Some(id);
+        let is_it = |entry: &&Entry| entry.id.is(id);
         match self {
             Self::State(latest) => latest.as_ref().filter(is_it),
             // Several events may carry one id, when the app names only some: the reader has seen the last of them.
