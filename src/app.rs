@@ -29,7 +29,7 @@ use crate::{
     shutdown::Shutdown,
     source::{Asker, Sources, schedule::Schedule},
     stats::Stats,
-    stream::{Streams, admission::Admissions},
+    stream::{Streams, admission::Admissions, body},
     topic::Store,
     upstream::Upstream,
 };
@@ -264,7 +264,7 @@ impl Parts {
             connections: Arc::clone(&connections),
             scopes: Scopes::new(config.credential_headers.clone()),
             admissions: Admissions::new(Arc::clone(&routes), asker, Arc::clone(&schedule), config.not_found_grace),
-            heartbeat_form: config.heartbeat_form,
+            pacings: body::Pacing::of_all(&routes, config.heartbeat_form),
             metrics: Arc::clone(&metrics),
         };
         let pacing = Pacing { heartbeat: config.heartbeat_interval, form: config.heartbeat_form, retry: config.retry };

@@ -108,7 +108,7 @@ impl Canary {
         self.expected().take_if(|expected| *expected == word)?;
         let (scope, identity) = self.scopes.without_credentials(&HeaderMap::new());
         let order = Order {
-            key: TopicKey { route: self.route, target: "/".into(), scope },
+            key: Arc::new(TopicKey { route: self.route, target: "/".into(), scope }),
             store: Store::State,
             linger: NEVER,
             lender: Lender::new(scope, identity),
@@ -125,7 +125,7 @@ impl Canary {
             max_age: None,
             is_checked: false,
         };
-        Some(Live { subscription, permit, pacing })
+        Some(Live { subscription, permit, pacing: Arc::new(pacing) })
     }
 
     /// Flies again and again, to each of our addresses in turn, until dropped; `note` is told of every flight.

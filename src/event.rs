@@ -117,8 +117,6 @@ pub fn content_id(data: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     chunk: Bytes,
-    /// Length of the chunk's size line.
-    size_line: u8,
 }
 
 /// What ends a chunk (RFC 9112, section 7.1).
@@ -138,8 +136,7 @@ impl Frame {
             chunk.extend_from_slice(part);
         }
         chunk.extend_from_slice(CHUNK_END);
-        let size_line = u8::try_from(size_line.len()).expect("sixteen digits and a newline at most");
-        Self { chunk: chunk.freeze(), size_line }
+        Self { chunk: chunk.freeze() }
     }
 
     /// As a chunk.
@@ -149,12 +146,17 @@ impl Frame {
 
     /// Bare.
     pub fn block(&self) -> Bytes {
-        self.chunk.slice(usize::from(self.size_line)..self.chunk.len() - CHUNK_END.len())
+        self.chunk.slice(self.size_line()..self.chunk.len() - CHUNK_END.len())
     }
 
     /// Length of the bare bytes.
     pub fn len(&self) -> usize {
-        self.chunk.len() - usize::from(self.size_line) - CHUNK_END.len()
+        self.chunk.len() - self.size_line() - CHUNK_END.len()
+    }
+
+    /// Length of the chunk's size line. Looked for in its few bytes, since a field for it would cost eight in every frame.
+    fn size_line(&self) -> usize {
+        self.chunk.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1)
     }
 
     /// Never: see [`Frame::new`].

@@ -40,7 +40,7 @@ pub trait StartSource: Send + Sync {
 #[derive(Debug)]
 pub struct Order {
     /// What to watch.
-    pub key: TopicKey,
+    pub key: Arc<TopicKey>,
     /// How its events are kept.
     pub store: Store,
     /// How long it outlives its last subscriber.
@@ -81,11 +81,12 @@ pub struct Hub {
 
 #[derive(Default)]
 struct Inner {
-    topics: HashMap<TopicKey, Slot>,
+    /// Boxed, since a table that has just doubled has room for twice as many as there are.
+    topics: HashMap<Arc<TopicKey>, Box<Slot>>,
     next_id: u64,
     /// Lingering topics by the end of their linger, and by the time they became idle; both hold the same topics.
-    by_end: BTreeMap<(Instant, u64), TopicKey>,
-    by_idle: BTreeMap<(Instant, u64), TopicKey>,
+    by_end: BTreeMap<(Instant, u64), Arc<TopicKey>>,
+    by_idle: BTreeMap<(Instant, u64), Arc<TopicKey>>,
 }
 
 struct Slot {
@@ -95,7 +96,7 @@ struct Slot {
     linger: Duration,
     subscribers: usize,
     /// While nobody subscribes: since when, and until when it is kept.
-    idle: Option<(Instant, Instant)>,
+    idle: Option<Box<(Instant, Instant)>>,
 }
 
 /// One topic as the admin side shows it.
@@ -162,7 +163,7 @@ impl Hub {
         }
         let Inner { topics, by_end, by_idle, .. } = &mut *inner;
         let slot = topics.get_mut(&order.key).expect("was there or has just been put there");
-        if let Some((since, until)) = slot.idle.take() {
+        if let Some((since, until)) = slot.idle.take().map(|idle| *idle) {
             by_idle.remove(&(since, slot.id));
             by_end.remove(&(until, slot.id));
         }
@@ -187,10 +188,11 @@ impl Hub {
                 } else {
                     let since = Instant::now();
                     let until = since + slot.linger;
-                    slot.idle = Some((since, until));
+                    let key = slot.topic.key();
+                    slot.idle = Some(Box::new((since, until)));
                     slot.source.idle();
-                    by_idle.insert((since, topic_id), key.clone());
-                    by_end.insert((until, topic_id), key.clone());
+                    by_idle.insert((since, topic_id), Arc::clone(key));
+                    by_end.insert((until, topic_id), Arc::clone(key));
                     self.lingers.notify_one();
                 }
             }
@@ -257,7 +259,7 @@ impl Inner {
             true => Lenders::admitted(&order.lender),
             false => Lenders::fixed(Arc::clone(&order.lender)),
         };
-        let topic = Topic::new(order.key.clone(), order.store, lenders, Arc::clone(metrics));
+        let topic = Topic::new(Arc::clone(&order.key), order.store, lenders, Arc::clone(metrics));
         if let (Store::Log { .. }, Some(id)) = (order.store, &order.first_id) {
             topic.begins_after(id);
         }
@@ -265,17 +267,17 @@ impl Inner {
         let id = self.next_id;
         self.next_id += 1;
         let slot = Slot { id, topic, source, linger: order.linger, subscribers: 0, idle: None };
-        self.topics.insert(order.key.clone(), slot);
+        self.topics.insert(Arc::clone(&order.key), Box::new(slot));
     }
 
     /// Takes a topic out, from all three tables.
     fn remove(&mut self, key: &TopicKey) -> Option<Slot> {
         let slot = self.topics.remove(key)?;
-        if let Some((since, until)) = slot.idle {
-            self.by_idle.remove(&(since, slot.id));
-            self.by_end.remove(&(until, slot.id));
+        if let Some((since, until)) = slot.idle.as_deref() {
+            self.by_idle.remove(&(*since, slot.id));
+            self.by_end.remove(&(*until, slot.id));
         }
-        Some(slot)
+        Some(*slot)
     }
 }
 

@@ -10,7 +10,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU8, Ordering},
     },
 };
@@ -33,14 +33,24 @@ const PLACE: [HeaderName; 4] = [
 pub struct Scope([u8; 16]);
 
 /// The headers of one client that requests on its behalf carry: credentials and place, copied out of the request so that
-/// the connection's buffers are not kept alive by them.
+/// the connection's buffers are not kept alive by them. Every topic has one, so they are packed.
 #[derive(Clone, Default)]
-pub struct Identity(Vec<(HeaderName, HeaderValue)>);
+pub struct Identity {
+    /// All names there may be.
+    names: Arc<[HeaderName]>,
+    /// Header after header: the index of its name, the length of its value, the value.
+    packed: Box<[u8]>,
+}
+
+/// Bytes of a name's index and of a value's length: no list of names and no head of a request is longer than these can say.
+const INDEX: usize = 2;
+const LENGTH: usize = 4;
 
 /// Makes scopes out of request headers.
 pub struct Scopes {
     key: [u8; 32],
-    credential_headers: Vec<HeaderName>,
+    /// The headers that name the place, then those that hold credentials.
+    names: Arc<[HeaderName]>,
 }
 
 /// A client whose credentials a topic may use: the one it was made for, or, on `share=authorized` routes, any that the
@@ -54,15 +64,16 @@ pub struct Lender {
 
 /// The clients whose credentials a topic may use, in the order they came.
 #[derive(Debug)]
-pub struct Lenders {
-    /// Held for the topic's whole life when one scope is all it has; else empty.
-    fixed: Option<Arc<Lender>>,
+pub enum Lenders {
+    /// One scope is all it has; held for the topic's whole life.
+    Fixed(Arc<Lender>),
     /// Written by admissions and elections.
-    admitted: Mutex<Admitted>,
+    Admitted(Box<Mutex<Admitted>>),
 }
 
-#[derive(Debug, Default)]
-struct Admitted {
+/// The clients that the app has admitted to one topic.
+#[derive(Debug)]
+pub struct Admitted {
     /// A lender that left is taken out at the next election, or when the list would have to grow.
     lenders: Vec<Weak<Lender>>,
     /// The last one was turned away, and the topic ends with the app's words to it: they are not for anybody else.
@@ -74,48 +85,47 @@ struct Admitted {
 impl Scopes {
     /// Scopes told apart by `credential_headers`, under a fresh random key.
     pub fn new(credential_headers: Vec<HeaderName>) -> Self {
-        Self { key: rand::random(), credential_headers }
+        Self { key: rand::random(), names: PLACE.into_iter().chain(credential_headers).collect() }
     }
 
     /// The scope and identity of a request with its credentials.
     pub fn with_credentials(&self, headers: &HeaderMap) -> (Scope, Identity) {
-        self.of(headers, &[&PLACE, &self.credential_headers])
+        self.of(headers, self.names.len())
     }
 
     /// The scope and identity of a request without its credentials: only the place it asked.
     pub fn without_credentials(&self, headers: &HeaderMap) -> (Scope, Identity) {
-        self.of(headers, &[&PLACE])
+        self.of(headers, PLACE.len())
     }
 
-    fn of(&self, headers: &HeaderMap, groups: &[&[HeaderName]]) -> (Scope, Identity) {
+    fn of(&self, headers: &HeaderMap, first_names: usize) -> (Scope, Identity) {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        let mut identity = Vec::new();
+        let mut packed = Vec::new();
         // Lengths go in before the bytes, so that no value can pretend to be two.
         let mut feed = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        for name in groups.iter().copied().flatten() {
+        for (index, name) in self.names[..first_names].iter().enumerate() {
             let values = headers.get_all(name);
             feed(name.as_str().as_bytes());
             feed(&(values.iter().count() as u64).to_le_bytes());
             for value in values {
                 feed(value.as_bytes());
-                // A clone would share, and keep alive, the connection's whole read buffer.
-                let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("was a header value before");
-                copy.set_sensitive(true);
-                identity.push((name.clone(), copy));
+                packed.extend_from_slice(&index.to_le_bytes()[..INDEX]);
+                packed.extend_from_slice(&value.len().to_le_bytes()[..LENGTH]);
+                packed.extend_from_slice(value.as_bytes());
             }
         }
         let mut scope = [0; 16];
         scope.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        (Scope(scope), Identity(identity))
+        (Scope(scope), Identity { names: Arc::clone(&self.names), packed: packed.into() })
     }
 }
 
 impl fmt::Debug for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scopes").field("credential_headers", &self.credential_headers).finish_non_exhaustive()
+        f.debug_struct("Scopes").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
@@ -147,15 +157,32 @@ impl fmt::Debug for Scope {
 impl Identity {
     /// Puts the headers into a request to the app.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.0 {
-            headers.append(name.clone(), value.clone());
+        for (name, value) in self.headers() {
+            let mut value = HeaderValue::from_bytes(value).expect("was a header value before");
+            value.set_sensitive(true);
+            headers.append(name, value);
         }
     }
+
+    fn headers(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
+        let mut rest = &*self.packed;
+        std::iter::from_fn(move || {
+            let (index, length) = (number::<INDEX>(&mut rest)?, number::<LENGTH>(&mut rest)?);
+            Some((&self.names[index], rest.split_off(..length)?))
+        })
+    }
+}
+
+/// The number at the front, taken off.
+fn number<const BYTES: usize>(packed: &mut &[u8]) -> Option<usize> {
+    let (digits, rest) = packed.split_first_chunk::<BYTES>()?;
+    *packed = rest;
+    Some(digits.iter().rev().fold(0, |number, digit| (number << 8) | usize::from(*digit)))
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Identity").field(&self.0.len()).finish()
+        f.debug_tuple("Identity").field(&self.headers().count()).finish()
     }
 }
 
@@ -199,20 +226,21 @@ impl fmt::Debug for Lender {
 impl Lenders {
     /// One scope for the topic's whole life.
     pub fn fixed(lender: Arc<Lender>) -> Self {
-        Self { fixed: Some(lender), admitted: Mutex::default() }
+        Self::Fixed(lender)
     }
 
     /// Whoever the app admits, while they stay; `first` is the first of them.
     pub fn admitted(first: &Arc<Lender>) -> Self {
         let admitted = Admitted { lenders: vec![Arc::downgrade(first)], is_closed: false };
-        Self { fixed: None, admitted: Mutex::new(admitted) }
+        Self::Admitted(Box::new(Mutex::new(admitted)))
     }
 
     /// Adds a client that the app has just admitted; it counts for as long as the caller keeps it. False when it came too
     /// late: the topic ends with the last lender, and this client needs another.
     #[must_use]
     pub fn admit(&self, lender: &Arc<Lender>) -> bool {
-        let mut admitted = self.lock();
+        let Self::Admitted(admitted) = self else { return true };
+        let mut admitted = lock(admitted);
         if admitted.is_closed {
             return false;
         }
@@ -227,20 +255,18 @@ impl Lenders {
 
     /// The lender whose turn it is: the first that is still here and welcome.
     pub fn current(&self) -> Option<Arc<Lender>> {
-        match &self.fixed {
-            Some(fixed) => Some(Arc::clone(fixed)),
-            None => self.lock().elect(),
+        match self {
+            Self::Fixed(lender) => Some(Arc::clone(lender)),
+            Self::Admitted(admitted) => lock(admitted).elect(),
         }
     }
 
     /// The app turned `lender` away: every client of its scope is denied. True when somebody else can take its place,
     /// so that only that scope's streams have to end; otherwise nobody is admitted any more.
     pub fn deny(&self, lender: &Lender, reason: CloseReason) -> bool {
-        if self.fixed.is_some() {
-            return false;
-        }
+        let Self::Admitted(admitted) = self else { return false };
         lender.deny(reason);
-        let mut admitted = self.lock();
+        let mut admitted = lock(admitted);
         for other in admitted.lenders.iter().filter_map(Weak::upgrade) {
             if other.scope == lender.scope {
                 other.deny(reason);
@@ -249,10 +275,10 @@ impl Lenders {
         admitted.is_closed = admitted.elect().is_none();
         !admitted.is_closed
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Admitted> {
-        self.admitted.lock().expect("no code panics under this lock")
-    }
+fn lock(admitted: &Mutex<Admitted>) -> MutexGuard<'_, Admitted> {
+    admitted.lock().expect("no code panics under this lock")
 }
 
 // === impl Admitted ===
@@ -326,7 +352,9 @@ mod tests {
         let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "s=hunter2")]));
         let lender = Lender::new(scope, identity.clone());
 
-        let shown = format!("{identity:?} {lender:?} {:?} {:?}", scopes(), identity.0);
+        let mut sent = HeaderMap::new();
+        identity.apply(&mut sent);
+        let shown = format!("{identity:?} {lender:?} {:?} {:?}", scopes(), sent);
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 
@@ -371,7 +399,8 @@ mod tests {
         for _ in 0..1000 {
             assert!(lenders.admit(&Lender::new(scope, identity.clone())));
         }
-        assert!(lenders.lock().lenders.len() < 10);
+        let Lenders::Admitted(admitted) = &lenders else { panic!("a topic for all") };
+        assert!(lock(admitted).lenders.len() < 10);
         assert!(Arc::ptr_eq(&lenders.current().unwrap(), &stays));
     }
 }

@@ -49,7 +49,7 @@ pub struct Adopted {
     /// Its place among the open streams.
     pub permit: Permit,
     /// Its times.
-    pub pacing: Pacing,
+    pub pacing: Arc<Pacing>,
 }
 
 /// What a shard is told.

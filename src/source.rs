@@ -3,8 +3,9 @@
 //! A source sees a topic to publish to, and the app. It knows nothing of subscribers but that there are some.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -28,7 +29,7 @@ use crate::{
     route::{ErrorStyle, Route, SourceSpec},
     scope::Identity,
     status::Detection,
-    topic::Topic,
+    topic::{StatusSeen, Topic},
     upstream::{AnswerBody, Upstream, UpstreamError},
 };
 use schedule::Schedule;
@@ -38,19 +39,23 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Starts the source that a topic's route asks for.
 #[derive(Debug)]
-pub struct Sources {
+pub struct Sources(Arc<Shared>);
+
+/// What all sources need alike; each has one pointer to it.
+#[derive(Debug)]
+struct Shared {
     /// The routes, in the order of their ids.
-    pub routes: Arc<[Route]>,
-    /// The app.
-    pub upstream: Upstream,
+    routes: Arc<[Route]>,
+    /// Asks the app.
+    asker: Asker,
     /// When to poll.
-    pub schedule: Arc<Schedule>,
+    schedule: Arc<Schedule>,
     /// `--not-found-grace`.
-    pub not_found_grace: Duration,
+    not_found_grace: Duration,
     /// Where requests are counted.
-    pub metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     /// What was found out about each route's status field.
-    detected: Arc<Detected>,
+    detected: Detected,
 }
 
 // === impl Sources ===
@@ -64,41 +69,63 @@ impl Sources {
         not_found_grace: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let detected = Arc::new(Detected(routes.iter().map(|_| AtomicBool::new(false)).collect()));
-        Self { routes, upstream, schedule, not_found_grace, metrics, detected }
+        let detected = Detected(routes.iter().map(|_| Found::default()).collect());
+        let asker = Asker::new(upstream, Arc::clone(&metrics));
+        Self(Arc::new(Shared { routes, asker, schedule, not_found_grace, metrics, detected }))
     }
 }
 
-/// Which routes' status fields have been told in the log: each once.
+/// What was found out about the status fields of each route.
 #[derive(Debug)]
-pub struct Detected(Box<[AtomicBool]>);
+struct Detected(Box<[Found]>);
+
+#[derive(Debug, Default)]
+struct Found {
+    /// It was told in the log: once is enough.
+    is_told: AtomicBool,
+    /// The last few fields and values that topics were told: most topics of a route have one of a few, and share it.
+    seen: Mutex<VecDeque<Arc<StatusSeen>>>,
+}
+
+/// Queued, running, done, failed, and some that an app has made up.
+const SEEN_MAX: usize = 8;
 
 // === impl Detected ===
 
 impl Detected {
     /// Tells which field and value was taken, the first time.
-    pub fn tell(&self, id: RouteId, route: &Route, found: &Detection) {
+    fn tell(&self, id: RouteId, route: &Route, found: &Detection) {
         let Some(value) = &found.value else { return };
-        if self.0[id.0].swap(true, Ordering::Relaxed) {
+        if self.0[id.0].is_told.swap(true, Ordering::Relaxed) {
             return;
         }
         let field = found.pointer.as_deref().unwrap_or("the event's name");
         // Quoted: the value is the app's text, and may hold anything.
         info!(route = route.path.as_str(), field, ?value, "the status was found");
     }
+
+    /// What is kept for people of the field and value that were found, if there are both.
+    fn seen(&self, id: RouteId, found: &Detection) -> Option<Arc<StatusSeen>> {
+        let (pointer, value) = (found.pointer.as_deref()?, found.value.as_deref()?);
+        let mut all = self.0[id.0].seen.lock().expect("no code panics under this lock");
+        if let Some(seen) = all.iter().find(|seen| seen.pointer == pointer && seen.value == value) {
+            return Some(Arc::clone(seen));
+        }
+        let seen = Arc::new(StatusSeen { pointer: pointer.to_owned(), value: value.to_owned() });
+        if all.len() == SEEN_MAX {
+            all.pop_front();
+        }
+        all.push_back(Arc::clone(&seen));
+        Some(seen)
+    }
 }
 
 impl StartSource for Sources {
     fn start(&self, topic: &Arc<Topic>, order: &Order) -> Box<dyn Source> {
-        let asker = Asker { upstream: self.upstream.clone(), metrics: Arc::clone(&self.metrics) };
-        let target =
-            PathAndQuery::try_from(&*order.key.target).expect("a topic's key holds a target that was filled in");
-        match &self.routes[order.key.route.0].source {
-            SourceSpec::Poll(_) => Box::new(poll::start(self, asker, Arc::clone(topic), target)),
-            SourceSpec::Subscribe(_) => {
-                let first_id = order.first_id.clone();
-                Box::new(subscribe::start(self, asker, Arc::clone(topic), target, first_id))
-            }
+        let (shared, topic) = (Arc::clone(&self.0), Arc::clone(topic));
+        match &shared.routes[order.key.route.0].source {
+            SourceSpec::Poll(_) => Box::new(poll::start(shared, topic)),
+            SourceSpec::Subscribe(_) => Box::new(subscribe::start(shared, topic, order.first_id.clone())),
         }
     }
 }

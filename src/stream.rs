@@ -17,7 +17,7 @@ pub mod body;
 
 use crate::{
     connections::{ConnState, Connections, Permit, Seat},
-    event::{self, HeartbeatForm},
+    event,
     forward::ResponseBody,
     hub::{Hub, Joined, Order},
     metrics::{Metrics, RejectReason, Transport},
@@ -61,8 +61,8 @@ pub struct Streams {
     pub scopes: Scopes,
     /// Who may, on `share=authorized` routes.
     pub admissions: Arc<Admissions>,
-    /// `--heartbeat-form`.
-    pub heartbeat_form: HeartbeatForm,
+    /// The times of each route's streams.
+    pub pacings: Box<[Arc<Pacing>]>,
     /// Where streams are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -84,7 +84,7 @@ pub struct Live {
     /// Its place among the open streams.
     pub permit: Permit,
     /// Its times.
-    pub pacing: Pacing,
+    pub pacing: Arc<Pacing>,
 }
 
 /// The client behind a request.
@@ -126,16 +126,16 @@ impl Streams {
             Share::Authorized => self.scopes.without_credentials(&head.headers).0,
             Share::Public | Share::Credentials => scope,
         };
-        let key = TopicKey { route: id, target: target.as_str().into(), scope: topic_scope };
+        let key = Arc::new(TopicKey { route: id, target: target.as_str().into(), scope: topic_scope });
         let wish = Wish { key, scope, identity, last_event_id, accepts: head.headers.get(header::ACCEPT).cloned() };
         drop(head);
         self.watch(route, wish, permit, client.conn).await
     }
 
     async fn watch(&self, route: &Route, wish: Wish, permit: Permit, conn: Arc<ConnState>) -> Opened {
-        let pacing = Pacing::new(route, self.heartbeat_form);
+        let pacing = Arc::clone(&self.pacings[wish.key.route.0]);
         if route.share == Share::Authorized {
-            let (admissions, key) = (Arc::clone(&self.admissions), wish.key.clone());
+            let (admissions, key) = (Arc::clone(&self.admissions), Arc::clone(&wish.key));
             let (scope, identity) = (wish.scope, wish.identity.clone());
             let mut ask = async move { admissions.ask(&key, scope, &identity).await }.boxed();
             // It may not have what others have; it gets a stream that waits until the app has spoken about it.
@@ -171,7 +171,7 @@ impl Streams {
 
     /// Asks the app about a client again and again, until it has spoken.
     fn persist(&self, wish: &Wish) -> BoxFuture<'static, Admission> {
-        Arc::clone(&self.admissions).persist(wish.key.clone(), wish.scope, wish.identity.clone()).boxed()
+        Arc::clone(&self.admissions).persist(Arc::clone(&wish.key), wish.scope, wish.identity.clone()).boxed()
     }
 
     /// The same, with a question that is under way as the first.
@@ -192,7 +192,7 @@ impl Streams {
         self.stream(Watching::Topic(subscription), permit.listed(conn), pacing)
     }
 
-    fn stream(&self, watching: Watching, seat: Seat, pacing: Pacing) -> Response<ResponseBody> {
+    fn stream(&self, watching: Watching, seat: Seat, pacing: Arc<Pacing>) -> Response<ResponseBody> {
         let body = StreamBody::new(watching, seat, pacing, Arc::clone(&self.metrics));
         stream_head(ResponseBody::Boxed(UnsyncBoxBody::new(body)))
     }
@@ -222,7 +222,7 @@ impl Streams {
 /// What a client wants to watch, and who it is.
 #[derive(Debug)]
 struct Wish {
-    key: TopicKey,
+    key: Arc<TopicKey>,
     scope: Scope,
     identity: Identity,
     last_event_id: Option<String>,
@@ -233,7 +233,7 @@ struct Wish {
 #[derive(Debug)]
 pub struct Joining {
     hub: Arc<Hub>,
-    key: TopicKey,
+    key: Arc<TopicKey>,
     store: Store,
     linger: Duration,
     lender: Arc<Lender>,
@@ -257,7 +257,7 @@ impl Joining {
         let first_id = (self.share == Share::Credentials && !own).then(|| self.last_event_id.clone()).flatten();
         let finished_by = self.last_event_id.clone();
         self.hub.subscribe(Order {
-            key: self.key.clone(),
+            key: Arc::clone(&self.key),
             store: self.store,
             linger: self.linger,
             lender: Arc::clone(&self.lender),

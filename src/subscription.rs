@@ -97,7 +97,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.topic.forget(&mut self.cursor);
+        self.topic.forget(&mut self.cursor.waiter);
         self.hub.leave(self.topic.key(), self.topic_id);
     }
 }

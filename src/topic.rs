@@ -14,20 +14,23 @@
 //! ```
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
 
-use slab::Slab;
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 mod inner;
+mod kept;
 mod phase;
+mod waiting;
 
 use self::{
-    inner::{Entry, Inner},
+    inner::Inner,
+    kept::{Entry, Id, Kept},
     phase::PhaseGauge,
+    waiting::Waiting,
 };
 use crate::{
     event::{self, Frame},
@@ -53,6 +56,13 @@ pub struct TopicKey {
     pub scope: Scope,
 }
 
+impl TopicKey {
+    /// The target, to be asked for.
+    pub fn path_and_query(&self) -> PathAndQuery {
+        PathAndQuery::try_from(&*self.target).expect("a topic's key holds a target that was filled in")
+    }
+}
+
 /// How a topic keeps what its source publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
@@ -70,7 +80,7 @@ pub enum Store {
 /// One live topic.
 #[derive(Debug)]
 pub struct Topic {
-    key: TopicKey,
+    key: Arc<TopicKey>,
     store: Store,
     metrics: Arc<Metrics>,
     lenders: Lenders,
@@ -107,9 +117,13 @@ pub struct Cursor {
     joined_at: u64,
     /// The next greeting to deliver, and where greetings end for this reader.
     greeting: (usize, usize),
-    /// Where its waker stands, and the count of wakes that keeps it valid.
-    waiter: Option<(u64, usize)>,
+    /// Where its waker stands.
+    pub(crate) waiter: Waiter,
 }
+
+/// The place of a waker in a topic, if it has one, and the count of wakes that keeps it valid.
+#[derive(Debug, Default)]
+pub struct Waiter(Option<(u64, usize)>);
 
 /// What a reader gets next.
 #[derive(Clone, Debug)]
@@ -157,23 +171,18 @@ pub struct TopicView {
     /// Time since the app last confirmed the data.
     pub checked_at: Option<Instant>,
     /// The status field found.
-    pub status: Option<StatusSeen>,
+    pub status: Option<Arc<StatusSeen>>,
 }
 
 // === impl Topic ===
 
 impl Topic {
     /// A topic about which nothing is known yet.
-    pub fn new(key: TopicKey, store: Store, lenders: Lenders, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(key: Arc<TopicKey>, store: Store, lenders: Lenders, metrics: Arc<Metrics>) -> Arc<Self> {
         let phase = PhaseGauge::new(Arc::clone(&metrics), key.route);
         let inner = Inner {
             last_seq: 0,
-            entries: VecDeque::new(),
-            entries_bytes: 0,
-            dropped_seq: 0,
-            before_window: None,
-            greeting: Vec::new(),
-            greeting_is_old: false,
+            kept: Kept::new(store),
             notice: None,
             end: None,
             refusal: None,
@@ -181,14 +190,14 @@ impl Topic {
             settled: false,
             checked_at: None,
             status: None,
-            waiting: Slab::new(),
+            waiting: Waiting::default(),
             wakes: 0,
         };
         Arc::new(Self { key, store, metrics, lenders, inner: Mutex::new(inner) })
     }
 
     /// What makes it this topic.
-    pub fn key(&self) -> &TopicKey {
+    pub fn key(&self) -> &Arc<TopicKey> {
         &self.key
     }
 
@@ -213,7 +222,9 @@ impl Topic {
 
     /// The app is asked to begin behind the event `id`, which a client has. To be called before anybody has joined.
     pub fn begins_after(&self, id: &str) {
-        self.lock().before_window = Some(id.into());
+        if let Some(log) = self.lock().kept.log_mut() {
+            log.before_window = Id::new(id);
+        }
     }
 
     // --- written by the source ---
@@ -223,12 +234,11 @@ impl Topic {
     pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {
         let mut inner = self.lock();
         let was_told = inner.recovered(at);
-        let known = inner.entries.back().is_some_and(|entry| entry.id.as_deref() == Some(id));
+        let known = inner.kept.newest().is_some_and(|entry| entry.id.is(id));
         if !known {
             let seq = inner.next_seq();
             // State, not a log: only the newest is kept, so a reader that was away gets the latest.
-            inner.entries.clear();
-            inner.entries.push_back(Entry { seq, id: Some(id.into()), frame, at });
+            inner.kept.replace(Entry { seq, id: Id::new(id), frame, at });
             self.metrics.route(self.key.route).events_published.inc();
             inner.end = None;
         } else if was_told {
@@ -239,7 +249,7 @@ impl Topic {
             // The same end again keeps its place: whoever got it is not told twice.
             Some(end) if inner.end.is_none() => {
                 let seq = inner.next_seq();
-                inner.end = Some((seq, end));
+                inner.end = Some(Box::new((seq, end)));
                 is_news = true;
             }
             Some(_) => {}
@@ -259,15 +269,14 @@ impl Topic {
         let mut inner = self.lock();
         inner.recovered(at);
         let seq = inner.next_seq();
-        let entry = Entry { seq, id: id.map(Into::into), frame, at };
-        if let Store::Log { greeting, .. } = self.store
-            && !inner.greet(&entry, greeting)
-        {
+        let entry = Entry { seq, id: id.map_or(Id::None, Id::new), frame, at };
+        let greeting = match self.store {
+            Store::State => 0,
+            Store::Log { greeting, .. } => greeting,
+        };
+        if !inner.kept.push(entry, greeting) {
             self.metrics.route(self.key.route).greeting_cuts.inc();
         }
-        inner.entries_bytes += entry.frame.len();
-        inner.entries.push_back(entry);
-        inner.trim();
         self.metrics.route(self.key.route).events_published.inc();
         inner.wake();
     }
@@ -291,7 +300,9 @@ impl Topic {
     /// A new stream of the app begins; its first events are a new greeting.
     pub fn stream_began(&self) {
         let mut inner = self.lock();
-        inner.greeting_is_old = true;
+        if let Some(log) = inner.kept.log_mut() {
+            log.greeting_is_old = true;
+        }
         inner.recovered(Instant::now());
     }
 
@@ -303,7 +314,7 @@ impl Topic {
         if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
             inner.phase.set(Phase::Degraded);
             let seq = inner.next_seq();
-            inner.notice = notice.map(|frame| Entry { seq, id: None, frame, at: Instant::now() });
+            inner.notice = notice.map(|frame| Box::new(Entry { seq, id: Id::None, frame, at: Instant::now() }));
             if inner.notice.is_some() {
                 inner.wake();
             }
@@ -327,13 +338,13 @@ impl Topic {
         inner.phase.set(Phase::Ended);
         inner.checked_at = Some(Instant::now());
         let seq = inner.next_seq();
-        inner.end = Some((seq, end));
+        inner.end = Some(Box::new((seq, end)));
         inner.wake();
     }
 
     /// The job is over, by another sign than its status: subscribers are told `done` with the latest status.
     pub fn finish(&self) {
-        let frame = self.lock().entries.back().map(|entry| event::done(&entry.frame));
+        let frame = self.lock().kept.newest().map(|entry| event::done(&entry.frame));
         self.end(End { frame, reason: CloseReason::Done, finished: true });
     }
 
@@ -348,7 +359,7 @@ impl Topic {
     }
 
     /// Remembers the status field found, for people.
-    pub fn status_seen(&self, status: Option<StatusSeen>) {
+    pub fn status_seen(&self, status: Option<Arc<StatusSeen>>) {
         self.lock().status = status;
     }
 
@@ -378,8 +389,8 @@ impl Topic {
     /// The id a client that has seen everything would come back with, once the topic is over by itself.
     pub fn is_finished_by(&self, last_event_id: &str) -> bool {
         let inner = self.lock();
-        matches!(&inner.end, Some((_, end)) if end.finished)
-            && inner.entries.back().is_some_and(|entry| entry.id.as_deref() == Some(last_event_id))
+        inner.end.as_ref().is_some_and(|end| end.1.finished)
+            && inner.kept.newest().is_some_and(|entry| entry.id.is(last_event_id))
     }
 
     /// When the app last confirmed what is known.
@@ -409,7 +420,7 @@ impl Topic {
     pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
         let mut inner = self.lock();
         if !inner.settled {
-            inner.wait(cx.waker(), cursor);
+            inner.wait(cx.waker().clone(), &mut cursor.waiter);
             return Poll::Pending;
         }
         Poll::Ready(match &inner.refusal {
@@ -422,27 +433,29 @@ impl Topic {
     pub fn place(&self, cursor: &mut Cursor, last_event_id: Option<&str>) -> Resumed {
         let inner = self.lock();
         let wanted = last_event_id.filter(|id| !id.is_empty());
-        let known = wanted.and_then(|id| {
-            // Several events may carry one id, when the app names only some: the reader has seen the last of them.
-            inner.entries.iter().rev().find(|entry| entry.id.as_deref() == Some(id))
-        });
-        if known.is_none() && wanted.is_some() && inner.before_window.as_deref() == wanted {
-            cursor.seq = inner.dropped_seq;
+        let known = wanted.and_then(|id| inner.kept.find(id));
+        if known.is_none()
+            && let (Some(id), Some(log)) = (wanted, inner.kept.log())
+            && log.before_window.is(id)
+        {
+            cursor.seq = log.dropped_seq;
             return Resumed::Here;
         }
         if let Some(seen) = known {
-            let is_last = inner.entries.back().is_some_and(|last| last.seq == seen.seq);
+            let is_last = inner.kept.newest().is_some_and(|last| last.seq == seen.seq);
             cursor.seq = seen.seq;
-            let over = matches!(&inner.end, Some((_, end)) if end.finished);
+            let over = inner.end.as_ref().is_some_and(|end| end.1.finished);
             return if is_last && over { Resumed::Finished } else { Resumed::Here };
         }
-        if let Store::Log { latest, .. } = self.store {
+        if let Store::Log { latest, .. } = self.store
+            && let Some(log) = inner.kept.log()
+        {
             if last_event_id.is_some_and(|id| !id.is_empty()) {
                 self.metrics.route(self.key.route).replay_misses.inc();
             }
             let newest = cursor.joined_at;
-            cursor.greeting = (0, inner.greeting.partition_point(|entry| entry.seq <= newest));
-            let greeted = inner.greeting[..cursor.greeting.1].last().map_or(0, |entry| entry.seq);
+            cursor.greeting = (0, log.greeting.partition_point(|entry| entry.seq <= newest));
+            let greeted = log.greeting[..cursor.greeting.1].last().map_or(0, |entry| entry.seq);
             // One before the newest event, if that is wanted and is not a greeting already.
             cursor.seq = if latest && newest > greeted { newest - 1 } else { newest };
         }
@@ -452,10 +465,10 @@ impl Topic {
     /// The next thing for a reader, or its waker is kept until there is one.
     pub fn poll_next(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Delivery> {
         let mut inner = self.lock();
-        match inner.news(cursor, self.store) {
+        match inner.news(cursor) {
             Some(delivery) => Poll::Ready(delivery),
             None => {
-                inner.wait(cx.waker(), cursor);
+                inner.wait(cx.waker().clone(), &mut cursor.waiter);
                 Poll::Pending
             }
         }
@@ -463,17 +476,17 @@ impl Topic {
 
     /// The next thing for a reader, if there is one.
     pub fn try_next(&self, cursor: &mut Cursor) -> Option<Delivery> {
-        self.lock().news(cursor, self.store)
+        self.lock().news(cursor)
     }
 
     /// Keeps a waker for the next wake-up, on behalf of several readers that are woken together.
-    pub fn listen(&self, waker: &Waker, listener: &mut Cursor) {
+    pub fn listen(&self, waker: Waker, listener: &mut Waiter) {
         self.lock().wait(waker, listener);
     }
 
     /// A reader leaves: its waker goes.
-    pub fn forget(&self, cursor: &mut Cursor) {
-        self.lock().forget(cursor);
+    pub fn forget(&self, waiter: &mut Waiter) {
+        self.lock().forget(waiter);
     }
 }
 

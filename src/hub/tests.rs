@@ -34,7 +34,7 @@ pub(crate) struct Fakes(Arc<Mutex<Vec<Fake>>>);
 
 /// What became of one source.
 pub(crate) struct Fake {
-    pub(crate) key: TopicKey,
+    pub(crate) key: Arc<TopicKey>,
     pub(crate) topic: Weak<Topic>,
     pub(crate) is_alive: bool,
     /// `first` of every [`Source::joined`].
@@ -64,7 +64,7 @@ impl Bench {
         headers.insert(header::COOKIE, HeaderValue::from_static(cookie));
         let (scope, identity) = self.scopes.with_credentials(&headers);
         Order {
-            key: TopicKey { route: RouteId(0), target: target.into(), scope },
+            key: Arc::new(TopicKey { route: RouteId(0), target: target.into(), scope }),
             store,
             linger: Duration::from_secs(10),
             lender: Lender::new(scope, identity),
@@ -77,7 +77,7 @@ impl Bench {
     /// The same of a client that the app has admitted to a topic for all.
     pub(crate) fn admitted_order(&self, target: &str, cookie: &'static str, store: Store) -> Order {
         let mut order = self.order(target, cookie, store);
-        order.key.scope = self.scopes.without_credentials(&HeaderMap::new()).0;
+        Arc::make_mut(&mut order.key).scope = self.scopes.without_credentials(&HeaderMap::new()).0;
         order.admitted = true;
         order
     }
@@ -331,4 +331,20 @@ async fn a_refusal_of_the_last_lender_never_reaches_a_client_who_was_admitted_af
     assert_eq!(bench.fakes.alive(), 1);
     bench.topic().snapshot("1", frame("1"), Instant::now(), None);
     assert!(matches!(admitted.settled().now_or_never(), Some(Settled::Open)));
+}
+
+// The budgets behind DESIGN 9's figure for a polled topic with one subscriber, in bytes; its group has its own in `shard`.
+// Each is there ten thousand times, and what only few topics need is boxed.
+#[test]
+fn a_topic_with_its_poller_stays_within_its_budgets() {
+    for (name, size, budget) in [
+        ("a topic", size_of::<Topic>(), 272),
+        ("its key", size_of::<TopicKey>(), 40),
+        ("its poller", size_of::<crate::source::poll::Poller>(), 144),
+        ("its place in the hub", size_of::<Slot>(), 64),
+        ("its lender", size_of::<Lender>(), 56),
+        ("its frame", size_of::<Frame>(), 32),
+    ] {
+        assert!(size <= budget, "{name} is {size} bytes");
+    }
 }

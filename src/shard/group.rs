@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::{Inbox, Order};
 use crate::{
     stream::body::Pacing,
-    topic::{Cursor, Topic},
+    topic::{Topic, Waiter},
 };
 
 /// A group's place in the slab, and which group of that place it is: a wake-up may arrive after the group has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GroupKey {
-    pub(super) index: usize,
-    pub(super) generation: u64,
+    pub(super) index: u32,
+    pub(super) generation: u32,
 }
 
 /// What a walk over a group's members does.
@@ -39,9 +39,8 @@ pub(super) struct Group {
     pub(super) topic: Arc<Topic>,
     pub(super) topic_id: u64,
     /// Holds the place of the group's waker in the topic.
-    listener: Cursor,
+    listener: Waiter,
     signal: Arc<Signal>,
-    waker: Waker,
     /// Places of the members in the shard's slab; each entry knows its index here.
     pub(super) members: Vec<u32>,
     /// A walk in progress: what it does, and how many members from the front it has still to see. It goes downwards, so
@@ -49,7 +48,7 @@ pub(super) struct Group {
     pub(super) walk: Option<(Round, usize)>,
     /// Something new came while a walk was on its way.
     pub(super) again: bool,
-    pub(super) pacing: Pacing,
+    pub(super) pacing: Arc<Pacing>,
     pub(super) heartbeat_at: Instant,
     /// The topic's newest thing when the members last got what is new.
     newest: u64,
@@ -71,7 +70,7 @@ impl Group {
         topic: Arc<Topic>,
         topic_id: u64,
         inbox: Arc<Inbox>,
-        pacing: Pacing,
+        pacing: Arc<Pacing>,
         now: Instant,
     ) -> Self {
         let signal = Arc::new(Signal { inbox, key, is_sent: AtomicBool::new(false) });
@@ -80,8 +79,7 @@ impl Group {
             key,
             topic,
             topic_id,
-            listener: Cursor::default(),
-            waker: Waker::from(Arc::clone(&signal)),
+            listener: Waiter::default(),
             signal,
             members: Vec::new(),
             walk: None,
@@ -104,7 +102,7 @@ impl Group {
     /// Asks the topic to wake us at the next thing. Before the members look, so that nothing falls in between.
     pub(super) fn listen(&mut self) {
         self.signal.is_sent.store(false, Ordering::Release);
-        self.topic.listen(&self.waker, &mut self.listener);
+        self.topic.listen(Waker::from(Arc::clone(&self.signal)), &mut self.listener);
     }
 }
 

@@ -49,9 +49,10 @@ pub(super) struct Shard {
     /// Orders to adopt that had to wait, in the order in which they came.
     newcomers: VecDeque<Order>,
     entries: Slab<Entry>,
-    groups: Slab<Group>,
+    /// Boxed, since groups are as many as topics, and a slab that has just doubled has room for twice as many.
+    groups: Slab<Box<Group>>,
     by_topic: HashMap<u64, usize>,
-    generation: u64,
+    generation: u32,
     /// Groups with a walk to do, in turn.
     walks: VecDeque<GroupKey>,
     /// Groups by the time of their next heartbeat.
@@ -206,26 +207,35 @@ impl Shard {
         self.after(key, served);
     }
 
-    fn group_of(&mut self, subscription: &crate::subscription::Subscription, pacing: &Pacing, now: Instant) -> usize {
+    fn group_of(
+        &mut self,
+        subscription: &crate::subscription::Subscription,
+        pacing: &Arc<Pacing>,
+        now: Instant,
+    ) -> usize {
         if let Some(group) = self.by_topic.get(&subscription.topic_id()) {
             return *group;
         }
-        self.generation += 1;
+        // Four thousand million groups before a wake-up of long ago could mean another: none is so late.
+        self.generation = self.generation.wrapping_add(1);
         let vacant = self.groups.vacant_entry();
         let index = vacant.key();
-        let key = GroupKey { index, generation: self.generation };
+        let key = GroupKey {
+            index: u32::try_from(index).expect("groups are no more than streams"),
+            generation: self.generation,
+        };
         let topic_id = subscription.topic_id();
         let topic = Arc::clone(subscription.topic());
-        let group = Group::new(key, topic, topic_id, Arc::clone(&self.inbox), pacing.clone(), now);
+        let group = Group::new(key, topic, topic_id, Arc::clone(&self.inbox), Arc::clone(pacing), now);
         self.heartbeats.insert((group.heartbeat_at, index));
-        vacant.insert(group);
+        vacant.insert(Box::new(group));
         self.by_topic.insert(topic_id, index);
         index
     }
 
     /// A topic has something new.
     fn woken(&mut self, key: GroupKey, now: Instant) {
-        let Some(group) = self.groups.get_mut(key.index).filter(|group| group.key == key) else { return };
+        let Some(group) = self.groups.get_mut(key.index as usize).filter(|group| group.key == key) else { return };
         group.listen();
         match group.walk {
             Some((Round::Deliver, _)) => group.again = true,
@@ -233,7 +243,7 @@ impl Shard {
             Some((Round::Heartbeat, _)) => {
                 group.walk = Some((Round::Deliver, group.members.len()));
                 // But if it turns out to be no news, those who were still to get their heartbeat have got nothing.
-                self.appoint_heartbeat(key.index, now);
+                self.appoint_heartbeat(key.index as usize, now);
             }
             None => {
                 group.walk = Some((Round::Deliver, group.members.len()));
@@ -272,7 +282,9 @@ impl Shard {
         let mut left = BATCH;
         while left > 0 {
             let Some(key) = self.walks.pop_front() else { return };
-            let Some(group) = self.groups.get_mut(key.index).filter(|group| group.key == key) else { continue };
+            let Some(group) = self.groups.get_mut(key.index as usize).filter(|group| group.key == key) else {
+                continue;
+            };
             let Some((round, at)) = group.walk else { continue };
             // Members may have left since; the downward walk only has to stay inside.
             let at = at.min(group.members.len());
@@ -282,10 +294,11 @@ impl Shard {
             // put the heartbeat off, a quiet stream that many leave would look dead to those who stay.
             if round == Round::Deliver && group.has_news() {
                 let next = now + group.pacing.heartbeat;
-                self.appoint_heartbeat(key.index, next);
+                self.appoint_heartbeat(key.index as usize, next);
             }
             for place in (until..at).rev() {
-                let Some(member) = self.groups.get(key.index).and_then(|group| group.members.get(place)) else {
+                let Some(member) = self.groups.get(key.index as usize).and_then(|group| group.members.get(place))
+                else {
                     continue;
                 };
                 self.serve(*member as usize, round, &heartbeat, now);
@@ -297,7 +310,7 @@ impl Shard {
 
     fn finish_round(&mut self, key: GroupKey, until: usize) {
         // The last member may have left, and the group with it.
-        let Some(group) = self.groups.get_mut(key.index).filter(|group| group.key == key) else { return };
+        let Some(group) = self.groups.get_mut(key.index as usize).filter(|group| group.key == key) else { return };
         if until > 0 {
             group.walk = group.walk.map(|(round, _)| (round, until));
         } else if std::mem::take(&mut group.again) {

@@ -12,17 +12,13 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, uri::PathAndQuery};
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 
-use super::{
-    Asker, Detected, Sources, Trouble,
-    schedule::{Due, Schedule},
-};
+use super::{Shared, Trouble, schedule::Due};
 use crate::{
     backoff::{Backoff, jitter},
     hub::Source,
-    metrics::{Metrics, RouteMetrics, Violation},
+    metrics::{RouteMetrics, Violation},
     route::{PollSpec, Route, SourceSpec},
     topic::Topic,
 };
@@ -41,19 +37,11 @@ const SLOWER: f64 = 1.5;
 const JITTER: f64 = 0.1;
 
 /// Starts polling for `topic`, once somebody joins.
-pub fn start(sources: &Sources, asker: Asker, topic: Arc<Topic>, target: PathAndQuery) -> PollSource {
-    let routes = Arc::clone(&sources.routes);
-    let state = State::new(spec(&routes[topic.key().route.0]));
-    PollSource(Arc::new_cyclic(|me| Poller {
-        me: Weak::clone(me),
+pub(super) fn start(shared: Arc<Shared>, topic: Arc<Topic>) -> PollSource {
+    let state = State::new(spec(&shared.routes[topic.key().route.0]));
+    PollSource(Arc::new(Poller {
         topic,
-        target,
-        routes,
-        asker,
-        metrics: Arc::clone(&sources.metrics),
-        schedule: Arc::clone(&sources.schedule),
-        detected: Arc::clone(&sources.detected),
-        not_found_grace: sources.not_found_grace,
+        shared,
         turn: AtomicU64::new(0),
         watched: AtomicBool::new(false),
         state: Mutex::new(state),
@@ -66,15 +54,8 @@ pub struct PollSource(Arc<Poller>);
 
 /// One topic's polls.
 pub struct Poller {
-    me: Weak<Self>,
     topic: Arc<Topic>,
-    target: PathAndQuery,
-    routes: Arc<[Route]>,
-    asker: Asker,
-    metrics: Arc<Metrics>,
-    schedule: Arc<Schedule>,
-    detected: Arc<Detected>,
-    not_found_grace: Duration,
+    shared: Arc<Shared>,
     /// The appointment that counts; read by the schedule under its own lock, so it must not need ours.
     turn: AtomicU64,
     /// Somebody subscribes. Written by the hub, read when a poll ends.
@@ -86,18 +67,29 @@ pub struct Poller {
 struct State {
     in_flight: Option<AbortHandle>,
     pace: Duration,
-    backoff: Backoff,
-    etag: Option<HeaderValue>,
-    /// Of the last good body: an unchanged answer costs a hash, and no parse.
-    body_hash: Option<blake3::Hash>,
-    terminal: bool,
-    first_not_found: Option<Instant>,
     polled_at: Option<Instant>,
-    /// The app's `Retry-After`: no request before this.
-    not_before: Option<Instant>,
-    polls: u64,
+    /// Of the last good answer.
+    etag: Option<Box<[u8]>>,
+    /// Of the last good body: an unchanged answer costs a hash, and no parse.
+    body_hash: Option<BodyHash>,
+    terminal: bool,
+    /// The next poll is the first.
+    is_new: bool,
     /// Kinds of violation that were logged for this topic already.
     logged: u8,
+    /// Only while the app is not well, or not willing: few topics have it.
+    unwell: Option<Box<Unwell>>,
+}
+
+/// Half of a BLAKE3 hash, as in the ids of snapshots: nobody finds two bodies that meet in it.
+type BodyHash = [u8; 16];
+
+/// What is remembered of an app that doesn't answer as it should.
+struct Unwell {
+    backoff: Backoff,
+    first_not_found: Option<Instant>,
+    /// The app's `Retry-After`: no request before this.
+    not_before: Option<Instant>,
 }
 
 /// What to do after a poll.
@@ -168,15 +160,15 @@ impl Poller {
     }
 
     fn route(&self) -> &Route {
-        &self.routes[self.topic.key().route.0]
+        &self.shared.routes[self.topic.key().route.0]
     }
 
     fn route_metrics(&self) -> &RouteMetrics {
-        self.metrics.route(self.topic.key().route)
+        self.shared.metrics.route(self.topic.key().route)
     }
 
     /// Somebody came. While others watch, the appointments run already; otherwise what is known may be old.
-    fn joined(&self, first: bool) {
+    fn joined(self: &Arc<Self>, first: bool) {
         let state = self.lock();
         if state.is_asking() {
             return;
@@ -185,7 +177,7 @@ impl Poller {
         let rested = state.polled_at.map(|at| at.elapsed());
         let is_old = rested.is_none_or(|rested| rested >= fresh);
         if self.topic.is_ended() {
-            let is_allowed = state.not_before.is_none_or(|at| at <= Instant::now());
+            let is_allowed = state.not_before().is_none_or(|at| at <= Instant::now());
             // Others may wait already for a poll that ended without a word on this topic.
             if (is_old && is_allowed) || !self.topic.is_settled() {
                 // A job may be started again after its end: the newcomer waits for the app's word.
@@ -201,15 +193,16 @@ impl Poller {
     }
 
     /// Replaces the appointment.
-    fn appoint(&self, after: Duration) {
-        let at = (Instant::now() + after).max(self.lock().not_before.unwrap_or_else(Instant::now));
+    fn appoint(self: &Arc<Self>, after: Duration) {
+        let soonest = Instant::now() + after;
+        let at = self.lock().not_before().map_or(soonest, |at| at.max(soonest));
         let turn = self.turn.fetch_add(1, Ordering::AcqRel) + 1;
-        let me: Weak<dyn Due> = self.me.clone();
-        self.schedule.at(at, turn, me);
+        let me: Weak<Self> = Arc::downgrade(self);
+        self.shared.schedule.at(at, turn, me);
     }
 
     /// A poll ended.
-    fn done(&self, next: Next) {
+    fn done(self: &Arc<Self>, next: Next) {
         let mut state = self.lock();
         state.in_flight = None;
         state.polled_at = Some(Instant::now());
@@ -230,9 +223,9 @@ impl Poller {
             // this poll because it was under way.
             return Next::After(spec(self.route()).interval);
         };
-        self.lock().polls += 1;
+        let is_first = std::mem::take(&mut self.lock().is_new);
         match self.ask(&lender).await {
-            Asked::Answer(answer) => self.answered(&answer),
+            Asked::Answer(answer) => self.answered(&answer, is_first),
             Asked::Refused(decision, answer) => self.refused(&lender, decision, answer).await,
             Asked::TooLarge => {
                 self.violation(Violation::TooLarge, "the answer is over 1 MiB", None);
@@ -256,16 +249,41 @@ impl State {
         Self {
             in_flight: None,
             pace: spec.interval,
-            backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            polled_at: None,
             etag: None,
             body_hash: None,
             terminal: false,
-            first_not_found: None,
-            polled_at: None,
-            not_before: None,
-            polls: 0,
+            is_new: true,
             logged: 0,
+            unwell: None,
         }
+    }
+
+    /// No request before this.
+    fn not_before(&self) -> Option<Instant> {
+        self.unwell.as_ref()?.not_before
+    }
+
+    /// `Retry-After` of the last answer, or that it had none.
+    fn set_not_before(&mut self, at: Option<Instant>) {
+        if at.is_some() || self.unwell.is_some() {
+            self.unwell().not_before = at;
+        }
+    }
+
+    /// For what is to be remembered of an app that is not well.
+    fn unwell(&mut self) -> &mut Unwell {
+        self.unwell.get_or_insert_with(|| {
+            let backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+            Box::new(Unwell { backoff, first_not_found: None, not_before: None })
+        })
+    }
+
+    /// The app answered as it should; only what it asked for by `Retry-After` still counts.
+    fn recover(&mut self) {
+        let not_before = self.not_before();
+        self.unwell = None;
+        self.set_not_before(not_before);
     }
 
     /// Whether a poll is on its way. A task that has panicked is not: the next who joins has the app asked again.

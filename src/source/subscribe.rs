@@ -14,21 +14,21 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 use tracing::{debug, info, warn};
 
-use super::{Asker, Decision, Detected, Sources, Trouble, read_refusal, schedule::Schedule};
+use super::{Decision, Shared, Trouble, read_refusal};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event},
     hub::Source,
-    metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Purpose, Violation},
+    metrics::{CloseReason, InvalidStateSide, Outcome, Purpose, Violation},
     route::{Route, SourceSpec, SubscribeSpec},
     scope::Lender,
     sse_decode::{Decoded, DecodedEvent, Decoder},
-    topic::{End, StatusSeen, Topic},
+    topic::{End, Topic},
     upstream::AnswerBody,
 };
 
@@ -55,12 +55,7 @@ pub struct SubscribeSource {
 
 struct Listener {
     topic: Arc<Topic>,
-    target: PathAndQuery,
-    routes: Arc<[Route]>,
-    asker: Asker,
-    schedule: Arc<Schedule>,
-    metrics: Arc<Metrics>,
-    detected: Arc<Detected>,
+    shared: Arc<Shared>,
     first_id: Option<String>,
     /// A violation was told in the log already: once per topic is enough.
     told: AtomicBool,
@@ -92,24 +87,8 @@ enum Next {
 }
 
 /// Prepares the subscription for `topic`; it begins when somebody joins.
-pub fn start(
-    sources: &Sources,
-    asker: Asker,
-    topic: Arc<Topic>,
-    target: PathAndQuery,
-    first_id: Option<String>,
-) -> SubscribeSource {
-    let listener = Listener {
-        topic,
-        target,
-        routes: Arc::clone(&sources.routes),
-        asker,
-        schedule: Arc::clone(&sources.schedule),
-        metrics: Arc::clone(&sources.metrics),
-        detected: Arc::clone(&sources.detected),
-        first_id,
-        told: AtomicBool::new(false),
-    };
+pub(super) fn start(shared: Arc<Shared>, topic: Arc<Topic>, first_id: Option<String>) -> SubscribeSource {
+    let listener = Listener { topic, shared, first_id, told: AtomicBool::new(false) };
     SubscribeSource { listener: Arc::new(listener), task: std::sync::Mutex::default() }
 }
 
@@ -145,7 +124,7 @@ impl Drop for SubscribeSource {
 
 impl Listener {
     fn route(&self) -> &Route {
-        &self.routes[self.topic.key().route.0]
+        &self.shared.routes[self.topic.key().route.0]
     }
 
     fn spec(&self) -> &SubscribeSpec {
@@ -188,9 +167,10 @@ impl Listener {
         {
             headers.push((HeaderName::from_static("last-event-id"), id));
         }
-        let opening = self.schedule.opening().await;
-        let counted = self.asker.count(Purpose::Subscribe);
-        let asked = self.asker.get(&self.target, lender.identity(), &headers, self.spec().timeout);
+        let opening = self.shared.schedule.opening().await;
+        let counted = self.shared.asker.count(Purpose::Subscribe);
+        let target = self.topic.key().path_and_query();
+        let asked = self.shared.asker.get(&target, lender.identity(), &headers, self.spec().timeout);
         let answer = match take_turn(opening, asked).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -254,7 +234,7 @@ impl Listener {
             return Next::Over;
         }
         if !clean || decoder.is_mid_event() {
-            self.metrics.route(self.topic.key().route).invalid_state(InvalidStateSide::Upstream);
+            self.shared.metrics.route(self.topic.key().route).invalid_state(InvalidStateSide::Upstream);
         }
         // Not an outage yet: the clients don't notice unless the next attempt fails.
         Next::Again(jitter(progress.reopen, 0.1))
@@ -265,9 +245,9 @@ impl Listener {
         let found = self.spec().status.detect_event(event.name.as_deref(), &event.data);
         progress.terminal = found.verdict.is_terminal();
         if progress.terminal {
-            self.detected.tell(self.topic.key().route, self.route(), &found);
+            self.shared.detected.tell(self.topic.key().route, self.route(), &found);
         }
-        let seen = found.pointer.zip(found.value).map(|(pointer, value)| StatusSeen { pointer, value });
+        let seen = self.shared.detected.seen(self.topic.key().route, &found);
         if seen.is_some() {
             self.topic.status_seen(seen);
         }
@@ -328,7 +308,7 @@ impl Listener {
     }
 
     fn violation(&self, kind: Violation) {
-        self.metrics.route(self.topic.key().route).violation(kind);
+        self.shared.metrics.route(self.topic.key().route).violation(kind);
         if self.told.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -5,8 +5,8 @@ use http::HeaderMap;
 use super::*;
 use crate::{hub::tests::Bench, route::RouteDefaults};
 
-/// Sources of one route with the given `--route` text, whose app is at `app`.
-pub(super) fn sources(bench: &Bench, route: &str, app: &str) -> Sources {
+/// What the sources share of one route with the given `--route` text, whose app is at `app`.
+pub(super) fn shared(bench: &Bench, route: &str, app: &str) -> Arc<Shared> {
     let defaults = RouteDefaults {
         heartbeat: Duration::from_secs(15),
         linger: None,
@@ -26,10 +26,7 @@ pub(super) fn sources(bench: &Bench, route: &str, app: &str) -> Sources {
         grace,
         Arc::clone(&bench.metrics),
     )
-}
-
-pub(super) fn asker(sources: &Sources) -> Asker {
-    Asker::new(sources.upstream.clone(), Arc::clone(&sources.metrics))
+    .0
 }
 
 // 5xx and its kin never reach a client that could wait; the app's own decisions always do.

@@ -13,7 +13,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
 };
-use http::{HeaderName, HeaderValue, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::{
@@ -76,7 +76,7 @@ impl Admissions {
     }
 
     /// Asks, with back-off, until the app has spoken.
-    pub async fn persist(self: Arc<Self>, key: TopicKey, scope: Scope, identity: Identity) -> Admission {
+    pub async fn persist(self: Arc<Self>, key: Arc<TopicKey>, scope: Scope, identity: Identity) -> Admission {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         loop {
             tokio::time::sleep(backoff.next()).await;
@@ -99,7 +99,7 @@ impl Admissions {
     }
 
     async fn request(&self, key: &TopicKey, identity: &Identity) -> Admission {
-        let target = PathAndQuery::try_from(&*key.target).expect("a topic's key holds a target that was filled in");
+        let target = key.path_and_query();
         let (accept, timeout, grace) = match &self.routes[key.route.0].source {
             SourceSpec::Poll(spec) => ("application/json", spec.timeout, self.not_found_grace),
             SourceSpec::Subscribe(spec) => ("text/event-stream", spec.timeout, Duration::ZERO),

@@ -91,7 +91,7 @@ impl std::fmt::Debug for Watching {
 pub struct StreamBody {
     stage: Stage,
     seat: Seat,
-    pacing: Pacing,
+    pacing: Arc<Pacing>,
     metrics: Arc<Metrics>,
     route: RouteId,
     /// The hint for this connection, until it has gone out in front of the first event.
@@ -134,6 +134,11 @@ impl Pacing {
         }
     }
 
+    /// The times of the streams of each of `routes`, each made once for all streams.
+    pub fn of_all(routes: &[Route], form: HeartbeatForm) -> Box<[Arc<Self>]> {
+        routes.iter().map(|route| Arc::new(Self::new(route, form))).collect()
+    }
+
     /// How long one stream lives: its age, give or take, so that streams that began together don't end together.
     pub fn lifetime(&self) -> Option<Duration> {
         let middle = if self.is_checked { 1.0 - MAX_AGE_JITTER } else { 1.0 };
@@ -145,7 +150,7 @@ impl Pacing {
 
 impl StreamBody {
     /// A stream that begins now.
-    pub fn new(watching: Watching, seat: Seat, pacing: Pacing, metrics: Arc<Metrics>) -> Self {
+    pub fn new(watching: Watching, seat: Seat, pacing: Arc<Pacing>, metrics: Arc<Metrics>) -> Self {
         let now = Instant::now();
         let route = seat.route();
         let ends_at = pacing.lifetime().map(|age| (now + age, CloseReason::MaxAge));

@@ -42,7 +42,7 @@ fn live(bench: &Bench) -> Live {
         max_age: None,
         is_checked: false,
     };
-    Live { subscription: bench.watch(LOG), permit, pacing }
+    Live { subscription: bench.watch(LOG), permit, pacing: Arc::new(pacing) }
 }
 
 /// A connection whose service answers a POST with [`LARGE`] bytes before it has its body, and takes a GET over.

@@ -3,14 +3,17 @@
 //! Everything that is delivered takes the next number of one count: events, the note of an outage, the end. A reader's
 //! position is one number, and what is next for it is whatever comes first after that.
 
-use std::{collections::VecDeque, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
-use slab::Slab;
 use tokio::time::Instant;
 
-use super::{Cursor, Delivery, End, REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX, StatusSeen, Store, phase::PhaseGauge};
+use super::{
+    Cursor, Delivery, End, StatusSeen, Waiter,
+    kept::{Entry, Kept},
+    phase::PhaseGauge,
+    waiting::Waiting,
+};
 use crate::{
-    event::Frame,
     metrics::{CloseReason, FrameKind, Phase},
     refusal::Refusal,
 };
@@ -19,48 +22,31 @@ use crate::{
 pub(super) struct Inner {
     /// Everything that is delivered takes the next number, so that one number is a reader's whole position.
     pub(super) last_seq: u64,
-    pub(super) entries: VecDeque<Entry>,
-    pub(super) entries_bytes: usize,
-    /// The number of the last entry that fell out of the window.
-    pub(super) dropped_seq: u64,
-    /// The id that stands right before the window: of the last entry that fell out of it, or the one behind which the app
-    /// was asked to begin. Whoever comes back with it has missed nothing that is not there.
-    pub(super) before_window: Option<Box<str>>,
-    pub(super) greeting: Vec<Entry>,
-    /// The source's stream began anew: the next event starts a new greeting.
-    pub(super) greeting_is_old: bool,
+    pub(super) kept: Kept,
     /// The note of the outage that is going on, if subscribers are told.
-    pub(super) notice: Option<Entry>,
-    pub(super) end: Option<(u64, End)>,
+    pub(super) notice: Option<Box<Entry>>,
+    /// How it ended, and the end's place in the order.
+    pub(super) end: Option<Box<(u64, End)>>,
     pub(super) refusal: Option<Arc<Refusal>>,
     pub(super) phase: PhaseGauge,
     /// The app has spoken, or is known to be in trouble, since the last subscriber who needed to know came.
     pub(super) settled: bool,
     pub(super) checked_at: Option<Instant>,
-    pub(super) status: Option<StatusSeen>,
-    pub(super) waiting: Slab<Waker>,
+    pub(super) status: Option<Arc<StatusSeen>>,
+    pub(super) waiting: Waiting,
     /// Grows with every wake-up, which empties `waiting`: a key from before it is void.
     pub(super) wakes: u64,
-}
-
-/// Something published, with its place in the order.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) seq: u64,
-    pub(super) id: Option<Box<str>>,
-    pub(super) frame: Frame,
-    pub(super) at: Instant,
 }
 
 // === impl Inner ===
 
 impl Inner {
     pub(super) fn is_spent(&self) -> bool {
-        self.refusal.is_some() || matches!(&self.end, Some((_, end)) if !end.finished)
+        self.refusal.is_some() || self.end.as_ref().is_some_and(|end| !end.1.finished)
     }
 
     pub(super) fn newest_seq(&self) -> u64 {
-        self.entries.back().map_or(0, |entry| entry.seq)
+        self.kept.newest().map_or(0, |entry| entry.seq)
     }
 
     pub(super) fn next_seq(&mut self) -> u64 {
@@ -89,66 +75,37 @@ impl Inner {
     /// nothing has changed meanwhile.
     pub(super) fn tell_again(&mut self, at: Instant) {
         let seq = self.next_seq();
-        if let Some(latest) = self.entries.back_mut() {
+        if let Some(latest) = self.kept.newest_mut() {
             latest.seq = seq;
             latest.at = at;
         }
         self.wake();
     }
 
-    /// False when the event belongs to the greeting and has no room in it.
-    pub(super) fn greet(&mut self, entry: &Entry, greeting: usize) -> bool {
-        if std::mem::take(&mut self.greeting_is_old) {
-            self.greeting.clear();
-        }
-        // The greeting is bounded in bytes like the window, or a few huge first events would stay for ever.
-        let bytes: usize = self.greeting.iter().map(|entry| entry.frame.len()).sum();
-        if self.greeting.len() >= greeting {
-            return true;
-        }
-        let fits = bytes + entry.frame.len() <= REPLAY_BYTES_MAX;
-        if fits {
-            self.greeting.push(entry.clone());
-        }
-        fits
-    }
-
-    /// Keeps the window within its bounds, but always the newest event.
-    pub(super) fn trim(&mut self) {
-        while self.entries.len() > 1
-            && (self.entries.len() > REPLAY_EVENTS_MAX || self.entries_bytes > REPLAY_BYTES_MAX)
-        {
-            let Some(oldest) = self.entries.pop_front() else { return };
-            self.entries_bytes -= oldest.frame.len();
-            self.dropped_seq = oldest.seq;
-            self.before_window = oldest.id;
-        }
-    }
-
-    pub(super) fn news(&self, cursor: &mut Cursor, store: Store) -> Option<Delivery> {
+    pub(super) fn news(&self, cursor: &mut Cursor) -> Option<Delivery> {
         if self.refusal.is_some() {
             return Some(Delivery::End(End { frame: None, reason: CloseReason::Denied, finished: false }));
         }
-        self.next_for(cursor, store)
+        self.next_for(cursor)
     }
 
-    fn next_for(&self, cursor: &mut Cursor, store: Store) -> Option<Delivery> {
+    fn next_for(&self, cursor: &mut Cursor) -> Option<Delivery> {
         let (next, end) = cursor.greeting;
         if next < end {
             cursor.greeting.0 += 1;
             // The greeting may have begun anew, and be shorter, since this reader came; then it misses nothing by it.
-            if let Some(entry) = self.greeting.get(next).filter(|entry| entry.seq <= cursor.joined_at) {
+            let greeting = self.kept.log().and_then(|log| log.greeting.get(next));
+            if let Some(entry) = greeting.filter(|entry| entry.seq <= cursor.joined_at) {
                 return Some(entry.delivery(FrameKind::Replay));
             }
             cursor.greeting.0 = end;
         }
-        if matches!(store, Store::Log { .. }) && cursor.seq < self.dropped_seq {
+        if self.kept.log().is_some_and(|log| cursor.seq < log.dropped_seq) {
             return Some(Delivery::Lagged);
         }
-        let first = self.entries.partition_point(|entry| entry.seq <= cursor.seq);
-        let entry = self.entries.get(first);
+        let entry = self.kept.after(cursor.seq);
         let notice = self.notice.as_ref().filter(|notice| notice.seq > cursor.seq);
-        let end = self.end.as_ref().filter(|(seq, _)| *seq > cursor.seq);
+        let end = self.end.as_deref().filter(|(seq, _)| *seq > cursor.seq);
 
         // Three kinds of news, delivered in the order in which they happened.
         let entry_seq = entry.map_or(u64::MAX, |entry| entry.seq);
@@ -166,38 +123,28 @@ impl Inner {
         Some(delivery)
     }
 
-    pub(super) fn wait(&mut self, waker: &Waker, cursor: &mut Cursor) {
-        if let Some((wakes, key)) = cursor.waiter
+    pub(super) fn wait(&mut self, waker: Waker, waiter: &mut Waiter) {
+        if let Some((wakes, key)) = waiter.0
             && wakes == self.wakes
             && let Some(waiting) = self.waiting.get_mut(key)
         {
-            waiting.clone_from(waker);
+            *waiting = waker;
             return;
         }
-        cursor.waiter = Some((self.wakes, self.waiting.insert(waker.clone())));
+        waiter.0 = Some((self.wakes, self.waiting.insert(waker)));
     }
 
-    pub(super) fn forget(&mut self, cursor: &mut Cursor) {
-        if let Some((wakes, key)) = cursor.waiter.take()
+    pub(super) fn forget(&mut self, waiter: &mut Waiter) {
+        if let Some((wakes, key)) = waiter.0.take()
             && wakes == self.wakes
         {
-            self.waiting.try_remove(key);
+            self.waiting.remove(key);
         }
     }
 
     pub(super) fn wake(&mut self) {
         self.wakes += 1;
         // A waker only marks a task as ready: none runs the subscriber here, under the lock.
-        for waker in self.waiting.drain() {
-            waker.wake();
-        }
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    pub(super) fn delivery(&self, kind: FrameKind) -> Delivery {
-        Delivery::Frame { frame: self.frame.clone(), kind, at: self.at }
+        self.waiting.wake();
     }
 }

@@ -171,7 +171,7 @@ impl Model {
     }
 
     fn source_of(&self, key: &TopicKey) -> Option<usize> {
-        self.bench.fakes.lock().iter().rposition(|fake| fake.is_alive && fake.key == *key)
+        self.bench.fakes.lock().iter().rposition(|fake| fake.is_alive && *fake.key == *key)
     }
 
     /// The app turns away whose turn it is to lend credentials: all of that user's streams end, and the topic with them if

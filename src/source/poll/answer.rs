@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{JITTER, NOT_FOUND_PAUSE, Next, Poller, spec};
+use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, Poller, spec};
 use crate::{
     backoff::jitter,
     event::{self, Event, content_id},
@@ -16,14 +16,14 @@ use crate::{
     scope::Lender,
     source::{ANSWER_BYTES_MAX, Decision, Trouble, read_refusal, retry_after},
     status::{Detection, Verdict},
-    topic::{End, StatusSeen},
+    topic::End,
     upstream::AnswerBody,
 };
 
 /// An answer that was read whole.
 pub(super) struct Answer {
     status: StatusCode,
-    etag: Option<HeaderValue>,
+    etag: Option<Box<[u8]>>,
     is_json: bool,
     body: Bytes,
     at: Instant,
@@ -45,9 +45,14 @@ impl Poller {
         let until = Instant::now() + timeout;
         let mut headers: Vec<(HeaderName, HeaderValue)> =
             vec![(header::ACCEPT, HeaderValue::from_static("application/json"))];
-        headers.extend(self.lock().etag.clone().map(|etag| (header::IF_NONE_MATCH, etag)));
-        let counted = self.asker.count(Purpose::Poll);
-        let answer = match self.asker.get(&self.target, lender.identity(), &headers, timeout).await {
+        if let Some(etag) = &self.lock().etag {
+            let etag = HeaderValue::from_bytes(etag).expect("was a header value before");
+            headers.push((header::IF_NONE_MATCH, etag));
+        }
+        let asker = &self.shared.asker;
+        let counted = asker.count(Purpose::Poll);
+        let target = self.topic.key().path_and_query();
+        let answer = match asker.get(&target, lender.identity(), &headers, timeout).await {
             Ok(answer) => answer,
             Err(error) => {
                 debug!(%error, "poll failed");
@@ -56,7 +61,7 @@ impl Poller {
             }
         };
         let status = answer.status();
-        self.lock().not_before = retry_after(answer.headers()).map(|after| Instant::now() + after);
+        self.lock().set_not_before(retry_after(answer.headers()).map(|after| Instant::now() + after));
         match Decision::of(&answer) {
             Decision::Yes | Decision::Unchanged => {}
             Decision::Trouble => {
@@ -86,22 +91,20 @@ impl Poller {
         counted.ended(Outcome::of_status(status));
         Asked::Answer(Answer {
             status,
-            etag: parts.headers.get(header::ETAG).map(|etag| {
-                // A clone would keep the connection's read buffer alive.
-                HeaderValue::from_bytes(etag.as_bytes()).expect("was a header value before")
-            }),
+            // A clone of the value would keep the connection's read buffer alive.
+            etag: parts.headers.get(header::ETAG).map(|etag| etag.as_bytes().into()),
             is_json: is_json(parts.headers.get(header::CONTENT_TYPE)),
             body,
             at: Instant::now(),
         })
     }
 
-    pub(super) fn answered(&self, answer: &Answer) -> Next {
-        let hash = blake3::hash(&answer.body);
+    pub(super) fn answered(&self, answer: &Answer, is_first: bool) -> Next {
+        let hash = body_hash(&answer.body);
         let mut state = self.lock();
         let unchanged = answer.status == StatusCode::NOT_MODIFIED || state.body_hash == Some(hash);
         if unchanged && state.body_hash.is_some() {
-            state.backoff.reset();
+            state.recover();
             let spec = spec(self.route());
             let pace = state.slower(spec);
             let terminal = state.terminal;
@@ -118,7 +121,7 @@ impl Poller {
             self.violation(Violation::NotJson, "the answer is not JSON", None);
             return self.trouble(Trouble::Answer("not_json"));
         };
-        self.changed(answer, hash, &json)
+        self.changed(answer, hash, &json, is_first)
     }
 
     /// The app said the same again. For a job that had ended that settles those who waited for its word.
@@ -126,7 +129,7 @@ impl Poller {
         if terminal { self.topic.confirm_ended() } else { self.topic.confirm() }
     }
 
-    fn changed(&self, answer: &Answer, hash: blake3::Hash, json: &serde_json::Value) -> Next {
+    fn changed(&self, answer: &Answer, hash: BodyHash, json: &serde_json::Value, is_first: bool) -> Next {
         let spec = spec(self.route());
         let data = match &spec.template {
             Some(template) => template.fill(json),
@@ -145,9 +148,7 @@ impl Poller {
         }
         state.body_hash = Some(hash);
         state.etag.clone_from(&answer.etag);
-        state.backoff.reset();
-        state.first_not_found = None;
-        let is_first = state.polls == 1;
+        state.recover();
         state.pace = spec.interval;
         drop(state);
 
@@ -163,15 +164,13 @@ impl Poller {
 
     /// Whether the status found ends the job; whatever is odd about it is counted.
     fn judge(&self, found: &Detection) -> bool {
-        self.topic.status_seen(
-            found.pointer.clone().zip(found.value.clone()).map(|(pointer, value)| StatusSeen { pointer, value }),
-        );
+        self.topic.status_seen(self.shared.detected.seen(self.topic.key().route, found));
         match found.verdict {
             Verdict::Unknown => {
                 self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
             }
             Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer", None),
-            _ => self.detected.tell(self.topic.key().route, self.route(), found),
+            _ => self.shared.detected.tell(self.topic.key().route, self.route(), found),
         }
         found.verdict.is_terminal()
     }
@@ -187,8 +186,8 @@ impl Poller {
         let was_seen = self.lock().body_hash.is_some();
         match decision {
             Decision::Missing if !was_seen && status == StatusCode::NOT_FOUND => {
-                let first = *self.lock().first_not_found.get_or_insert_with(Instant::now);
-                if first.elapsed() < self.not_found_grace {
+                let first = *self.lock().unwell().first_not_found.get_or_insert_with(Instant::now);
+                if first.elapsed() < self.shared.not_found_grace {
                     // Often asked for before it is stored.
                     return Next::After(NOT_FOUND_PAUSE.min(spec(self.route()).interval));
                 }
@@ -222,13 +221,15 @@ impl Poller {
     pub(super) fn trouble(&self, trouble: Trouble) -> Next {
         self.topic.trouble(trouble.notice(self.route().errors));
         let mut state = self.lock();
-        if state.backoff.attempts() == 0 {
+        let terminal = state.terminal;
+        let backoff = &mut state.unwell().backoff;
+        if backoff.attempts() == 0 {
             debug!(reason = trouble.reason(), "the app does not answer a poll; streams stay open");
         }
-        if state.terminal {
+        if terminal {
             return Next::Rest;
         }
-        Next::After(state.backoff.next())
+        Next::After(backoff.next())
     }
 
     /// Counts it, and tells it once for each kind. `value` is the app's text, so it is no part of the message.
@@ -244,6 +245,12 @@ impl Poller {
             warn!(route = self.route().path.as_str(), topic, kind = kind.as_str(), value, "{what}");
         }
     }
+}
+
+fn body_hash(body: &[u8]) -> BodyHash {
+    let mut half = BodyHash::default();
+    half.copy_from_slice(&blake3::hash(body).as_bytes()[..16]);
+    half
 }
 
 /// `application/json`, `text/json` or `application/…+json`.

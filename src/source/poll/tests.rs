@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     hub::tests::{Bench, done, frame},
     scope::Lender,
-    source::tests::{asker, sources},
+    source::tests::shared,
     topic::Store,
 };
 
@@ -16,8 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const NOWHERE: &str = "127.0.0.1:9";
 
 fn source(bench: &Bench, topic: &Arc<Topic>) -> PollSource {
-    let sources = sources(bench, "path=/jobs/{id},poll=/api/jobs/{id},interval=1s", NOWHERE);
-    start(&sources, asker(&sources), Arc::clone(topic), PathAndQuery::from_static("/api/jobs/1"))
+    start(shared(bench, "path=/jobs/{id},poll=/api/jobs/{id},interval=1s", NOWHERE), Arc::clone(topic))
 }
 
 // === impl PollSource ===
@@ -99,7 +98,7 @@ async fn newcomers_do_not_make_it_ask_before_the_app_allows_it() {
     topic.snapshot("1", frame("1"), Instant::now(), Some(done()));
     let source = source(&bench, &topic);
     source.0.done(Next::Rest);
-    source.0.lock().not_before = Some(Instant::now() + INTERVAL * 60);
+    source.0.lock().set_not_before(Some(Instant::now() + INTERVAL * 60));
 
     tokio::time::advance(INTERVAL * 59).await;
     source.joined(true);

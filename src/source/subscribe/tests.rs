@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     hub::tests::{Bench, LOG},
-    source::tests::{asker, sources},
+    source::tests::shared,
     topic::{Delivery, Resumed},
     upstream::tests::{listen, read_head, within},
 };
@@ -35,9 +35,8 @@ async fn end(mut stream: TcpStream) {
 
 async fn listening(bench: &Bench) -> (SubscribeSource, TcpListener) {
     let (app, address) = listen().await;
-    let sources = sources(bench, "path=/events,subscribe=/api/events", &address.to_string());
-    let topic = bench.topic();
-    let source = start(&sources, asker(&sources), topic, PathAndQuery::from_static("/api/events"), None);
+    let shared = shared(bench, "path=/events,subscribe=/api/events", &address.to_string());
+    let source = start(shared, bench.topic(), None);
     source.joined(true);
     (source, app)
 }

@@ -65,7 +65,7 @@ impl Stand {
         let (peer, wire) = socket();
         let conn = Arc::new(ConnState { wire: wire.state(), abort: CancellationToken::new() });
         let seat = connections.permit(RouteId(0), [127, 0, 0, 1].into(), Transport::Http1).unwrap().listed(conn);
-        let body = StreamBody::new(watching, seat, pacing(max_age), Arc::clone(&bench.metrics));
+        let body = StreamBody::new(watching, seat, Arc::new(pacing(max_age)), Arc::clone(&bench.metrics));
         Self { bench, connections, body, wire, began: Instant::now(), _peer: peer }
     }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::Config,
     connections::Limits,
+    event::HeartbeatForm,
     metrics::{Phase, RouteId},
     source::{Asker, Sources, schedule::Schedule},
     tcp::Lent,
@@ -119,12 +120,12 @@ impl World {
             ]
         };
         let streams = Arc::new(Streams {
+            pacings: Pacing::of_all(&routes, HeartbeatForm::Comment),
             routes,
             hub,
             connections: Connections::new(limits, Arc::clone(&metrics)),
             scopes: Scopes::new(vec![header::COOKIE, header::AUTHORIZATION]),
             admissions,
-            heartbeat_form: HeartbeatForm::Comment,
             metrics,
         });
         Self {
