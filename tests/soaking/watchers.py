@@ -193,8 +193,9 @@ class FeedWatcher(Watcher):
         self.ledger.seen['events received'] += 1
         self.ledger.received[stream.life] += not self.is_forwarded
         if self.last_n is not None and n != self.last_n + 1:
-            is_new_life = is_first and stream.life != self.last_stream_life
-            if self.across == 'shared' and is_new_life:
+            # A topic of several tabs may have been made anew: in a new life of sidestream, or when all were away for longer
+            # than it lingers. The tab that is back first then says where it begins.
+            if self.across == 'shared' and is_first:
                 self.ledger.seen['returns to a topic that began at the place of another tab'] += 1
             elif self.across == 'window' and is_first and n > self.last_n:
                 self.ledger.seen['slow readers that came back behind the window'] += 1

@@ -115,10 +115,14 @@ impl State {
         }
         match self.rng.random_range(0..100) {
             0..3 => return Answer::text(503, &marks.own).header("X-Mark", &marks.own),
-            3 => return Answer::text(200, &format!("{} and more of it", marks.own)).cut(),
-            _ => {}
+            roll => {
+                // The status lets somebody in, whatever becomes of the body.
+                self.welcomed.insert(marks.own.clone(), Instant::now());
+                if roll == 3 {
+                    return Answer::text(200, &format!("{} and more of it", marks.own)).cut();
+                }
+            }
         }
-        self.welcomed.insert(marks.own.clone(), Instant::now());
         let mark = if seen.target.starts_with("/own/") { &marks.own } else { &marks.all };
         self.events += 1;
         if !seen.target.contains("/events") {
