@@ -83,7 +83,7 @@ pub(super) struct AppConnection {
 pub(super) enum Unanswered {
     /// The connection had ended before it took the request, which may be sent on another one as it is.
     NotSent(Box<Request<RequestBody>>),
-    /// It broke. `died_idle` as [`ConnectionTag::died_idle`] has it.
+    /// It broke.
     Broken {
         /// What hyper says about it.
         error: hyper::Error,
