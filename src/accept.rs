@@ -57,6 +57,7 @@ impl<'a> Acceptor<'a> {
             };
             let error = match accepted {
                 Ok((socket, peer)) => {
+                    self.note(false);
                     // An event is one small write; it must not wait for the acknowledgement of the one before.
                     if let Err(error) = socket.set_nodelay(true) {
                         debug!(%error, "TCP_NODELAY refused");
@@ -73,9 +74,16 @@ impl<'a> Acceptor<'a> {
                 io::ErrorKind::InvalidInput => return Err(error),
                 _ => {}
             }
+            self.note(true);
             self.tell(&error);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    fn note(&self, is_refused: bool) {
+        if let Some(Gate { files, .. }) = self.gate {
+            files.accepted(is_refused);
         }
     }
 

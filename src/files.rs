@@ -14,7 +14,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -49,6 +49,9 @@ pub struct Files {
     plan: Plan,
     /// Counted up and down by [`Socket`]s.
     sockets: AtomicUsize,
+    /// The last accept failed, whatever the count says: others may use up what the process may open. Written by those who
+    /// accept, read by the watch.
+    is_refused: AtomicBool,
 }
 
 /// One open socket being counted; the drop uncounts it.
@@ -110,7 +113,7 @@ impl Plan {
 impl Files {
     /// None is open yet.
     pub fn new(plan: Plan) -> Arc<Self> {
-        Arc::new(Self { plan, sockets: AtomicUsize::new(0) })
+        Arc::new(Self { plan, sockets: AtomicUsize::new(0), is_refused: AtomicBool::new(false) })
     }
 
     /// Counts a socket.
@@ -123,6 +126,16 @@ impl Files {
     pub fn are_short(&self) -> bool {
         // Who asks for a stream has its socket already.
         self.sockets.load(Ordering::Relaxed) > self.plan.short_at
+    }
+
+    /// Notes how the last accept went.
+    pub fn accepted(&self, is_refused: bool) {
+        self.is_refused.store(is_refused, Ordering::Relaxed);
+    }
+
+    /// Whether the last accept failed for want of a file.
+    pub fn are_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
     }
 
     /// Nobody may be accepted: what is left is for polls and subscriptions.

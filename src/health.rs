@@ -141,6 +141,11 @@ impl Health {
     }
 
     fn note(&self, flown: Result<(), Fault>) {
+        // With one file left the canary has it for its own end, and is not accepted.
+        let flown = match flown {
+            Err(Fault::Silent) if self.files.are_refused() => Err(Fault::NoFile),
+            flown => flown,
+        };
         let mut vitals = self.vitals();
         let is_unreachable = matches!(flown, Err(Fault::Unreachable(_)));
         let is_news = is_unreachable && !vitals.is_caged;

@@ -18,15 +18,17 @@ fn health(files: u64) -> Arc<Health> {
     Health::new(shards, Schedule::new(1, Arc::clone(metrics)), canary, files)
 }
 
-/// Beats often enough to call anybody stuck who does not turn meanwhile; `shard` and the schedule do.
-async fn beat(health: &Health, shard: usize) {
+/// Beats often enough to call anybody stuck who does not turn meanwhile; the shards from `first` on and the schedule do.
+async fn beat(health: &Health, first: usize) {
     let schedule = Arc::clone(&health.schedule);
     let running = tokio::spawn(async move { schedule.run().await });
     // Who is held may have been on its way through a turn.
     for _ in 0..SILENCE_MAX + 2 {
-        let seen = (health.shards.turns().nth(shard), health.schedule.turns());
+        let (shards, polls): (Vec<_>, _) = (health.shards.turns().skip(first).collect(), health.schedule.turns());
         health.beat();
-        while health.shards.turns().nth(shard) == seen.0 || health.schedule.turns() == seen.1 {
+        while health.schedule.turns() == polls
+            || health.shards.turns().skip(first).zip(&shards).any(|(now, before)| now == *before)
+        {
             tokio::task::yield_now().await;
         }
     }
@@ -91,10 +93,12 @@ async fn a_canary_that_does_not_come_back_is_told_with_its_reason() {
 async fn without_files_it_lives_and_is_not_ready() {
     let health = health(8);
     beat(&health, 0).await;
-    health.note(Err(Fault::NoFile));
+    health.files.accepted(true);
+    health.note(Err(Fault::Silent));
     let no_file = Err(Sick::Canary("no file is left for a new connection".into()));
     assert_eq!((health.live(), health.ready()), (Ok(()), no_file));
 
+    health.files.accepted(false);
     health.note(Err(Fault::Silent));
     assert!(health.live().is_err());
     let _sockets: Vec<_> = (0..8).map(|_| health.files.opened()).collect();
