@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     files::{Files, Socket},
     metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, RouteMetrics, Transport},
-    pulse::{Pulse, Signs},
+    pulse::{self, Pulse, Signs},
     tcp,
     wire::WireState,
 };
@@ -161,6 +161,11 @@ impl Limits {
     /// How often each stream is looked at: often enough that `--stale-after` means what it says, give or take a quarter.
     pub fn sweep_interval(&self) -> Duration {
         (self.stale_after / 4).clamp(Duration::from_millis(50), Duration::from_secs(1))
+    }
+
+    /// How long what was sent to a peer may wait before a sweep asks the kernel about it.
+    pub fn grace(&self) -> Duration {
+        pulse::grace(self.stale_after, self.sweep_interval())
     }
 
     /// The backstop: after this the kernel ends a stream by itself (`TCP_USER_TIMEOUT`), should no sweep come. It is much
@@ -361,7 +366,7 @@ impl Stream {
             Some(since) => watch.pulse.blocked(self.age(since)),
             None => watch.pulse.unblocked(),
         }
-        if !watch.pulse.wants_look() {
+        if !watch.pulse.wants_look(age, Duration::ZERO) {
             return Signs::default();
         }
         watch.pulse.look(wire.socket().with(tcp::info).flatten(), age)

@@ -178,21 +178,23 @@ impl Entry {
         self.pulse.is_blocked()
     }
 
-    /// Asks the kernel about the peer, unless it is known that nothing waits for it.
-    pub(super) fn look(&mut self, now: Instant) -> Signs {
-        if !self.pulse.wants_look() {
+    /// Asks the kernel about the peer, unless it is known that nothing has waited for it for as long as `grace`.
+    pub(super) fn look(&mut self, now: Instant, grace: Duration) -> Signs {
+        let age = self.age(now);
+        if !self.pulse.wants_look(age, grace) {
             return Signs::default();
         }
-        self.pulse.look(tcp::info(self.socket.as_fd()), self.age(now))
+        self.pulse.look(tcp::info(self.socket.as_fd()), age)
     }
 
-    /// The same, and leaves no trace.
+    /// The same without grace, and leaves no trace.
     fn look_again(&self, now: Instant) -> Signs {
-        if !self.pulse.wants_look() {
+        let age = self.age(now);
+        if !self.pulse.wants_look(age, Duration::ZERO) {
             return Signs::default();
         }
         let mut pulse = self.pulse;
-        pulse.look(tcp::info(self.socket.as_fd()), self.age(now))
+        pulse.look(tcp::info(self.socket.as_fd()), age)
     }
 
     /// Counts it as stale, or no more.
@@ -206,10 +208,10 @@ impl Entry {
         self.pulse.blocked(self.age(now));
     }
 
-    /// Whether the next sweep asks the kernel about it.
+    /// Whether something may wait for its peer.
     #[cfg(test)]
     pub(super) fn wants_look(&self) -> bool {
-        self.pulse.wants_look()
+        self.pulse.wants_look(Duration::ZERO, Duration::ZERO)
     }
 
     fn age(&self, now: Instant) -> Duration {

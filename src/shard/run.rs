@@ -382,10 +382,11 @@ impl Shard {
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
         let (part, parts) = self.sweep();
+        let grace = self.limits.grace();
         let mut over = Vec::new();
         for (key, entry) in &mut self.entries {
             if key % parts == part {
-                let signs = entry.look(now);
+                let signs = entry.look(now, grace);
                 entry.mark_stale(signs.are_missing_for(self.limits.stale_after));
                 if signs.are_missing_for(self.limits.reap_after) {
                     entry.close(CloseReason::Stale);
