@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Registry, local::LocalHistogram,
 };
 
 /// A closed set of label values: an enum whose variants all have a fixed text.
@@ -453,8 +453,13 @@ impl RouteMetrics {
 
     /// Counts a frame handed to the transport.
     pub fn frame_sent(&self, kind: FrameKind, bytes: usize) {
-        self.frames_sent[kind as usize].inc();
-        self.sent_bytes.inc_by(bytes as u64);
+        self.frames_sent(kind, 1, bytes as u64);
+    }
+
+    /// Counts frames of one kind handed to the transport, and their bytes altogether.
+    pub fn frames_sent(&self, kind: FrameKind, frames: u64, bytes: u64) {
+        self.frames_sent[kind as usize].inc_by(frames);
+        self.sent_bytes.inc_by(bytes);
     }
 
     /// Counts bytes of the app that were handed to the transport as they came, and the events they completed.
@@ -481,6 +486,11 @@ impl RouteMetrics {
     /// Records the time from the app's answer to the hand-over of its event to one client.
     pub fn delivered(&self, after: Duration) {
         self.delivery.observe(after.as_secs_f64());
+    }
+
+    /// The same for many deliveries, in seconds: they count when it is dropped.
+    pub fn delivery_batch(&self) -> LocalHistogram {
+        self.delivery.local()
     }
 }
 

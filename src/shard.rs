@@ -21,6 +21,7 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+mod account;
 mod entry;
 mod group;
 mod run;

@@ -11,7 +11,7 @@ use crate::{
     hub::Hub,
     metrics::CloseReason,
     scope::Lender,
-    topic::{Cursor, Delivery, End, Resumed, Settled, Topic},
+    topic::{Cursor, Delivery, End, Glance, Glimpse, Resumed, Settled, Topic},
 };
 
 /// A subscriber's handle on a topic.
@@ -76,6 +76,15 @@ impl Subscription {
         self.denied().or(next)
     }
 
+    /// What a glimpse of its topic says to this client.
+    pub fn glance(&mut self, glimpse: &Glimpse) -> Glance {
+        // As in `try_next`: the glimpse is older than this question.
+        if self.denied().is_some() {
+            return Glance::Ask;
+        }
+        glimpse.show(&mut self.cursor)
+    }
+
     /// The next thing to send.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
         let polled = self.topic.poll_next(cx, &mut self.cursor);
@@ -85,6 +94,12 @@ impl Subscription {
             return Poll::Ready(end);
         }
         polled
+    }
+
+    /// Where it stands.
+    #[cfg(test)]
+    pub(crate) fn cursor(&self) -> &Cursor {
+        &self.cursor
     }
 
     /// The end, if the app has turned this client away from a topic that others still watch.

@@ -21,11 +21,13 @@ use std::{
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
+mod glimpse;
 mod inner;
 mod kept;
 mod phase;
 mod waiting;
 
+pub use self::glimpse::{Glance, Glimpse};
 use self::{
     inner::Inner,
     kept::{Entry, Id, Kept},
@@ -477,6 +479,11 @@ impl Topic {
     /// The next thing for a reader, if there is one.
     pub fn try_next(&self, cursor: &mut Cursor) -> Option<Delivery> {
         self.lock().news(cursor)
+    }
+
+    /// The newest event, if it is all that readers who are nearly up to date can be told.
+    pub fn glimpse(&self) -> Option<Glimpse> {
+        Glimpse::of(&self.lock())
     }
 
     /// Keeps a waker for the next wake-up, on behalf of several readers that are woken together.

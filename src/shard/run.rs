@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -14,22 +15,27 @@ use tracing::{debug, error, warn};
 
 use super::{
     Adopted, Inbox, Order,
-    entry::{Account, Entry, Served},
+    account::{Account, Batched, Direct},
+    entry::{Entry, Served},
     group::{Group, GroupKey, Round},
 };
 use crate::{
     backoff::jitter,
     connections::Limits,
     event::{self, Frame},
-    metrics::{CloseReason, FrameKind, Metrics, RouteMetrics},
+    metrics::{CloseReason, FrameKind, Metrics},
     stream::body::{Pacing, RETRY_JITTER},
     tcp,
+    topic::Glimpse,
 };
 
 /// The token of the inbox; streams have their place in the slab.
 pub(super) const WAKER: Token = Token(usize::MAX);
 /// Members served before the shard looks at its sockets and its inbox again: some milliseconds' worth of writes.
 const BATCH: usize = 256;
+/// From so many members on, a batch of a walk is counted as a whole. Fewer are counted at once: who has got an event then
+/// finds it counted.
+const MANY: usize = 64;
 /// Streams adopted before the shard looks at the others again: when thousands come back in the same second, their heads
 /// and first blocks are some ten microseconds each, and news must not wait for all of them.
 const NEWCOMERS: usize = 128;
@@ -63,19 +69,13 @@ pub(super) struct Shard {
     stopped: bool,
 }
 
-/// Where a route's deliveries are counted.
-struct RouteAccount<'a>(&'a RouteMetrics);
-
-// === impl RouteAccount ===
-
-impl Account for RouteAccount<'_> {
-    fn sent(&self, kind: FrameKind, bytes: usize) {
-        self.0.frame_sent(kind, bytes);
-    }
-
-    fn delivered(&self, at: Instant) {
-        self.0.delivered(at.elapsed());
-    }
+/// What a walk hands to each member of a group.
+struct Share {
+    round: Round,
+    heartbeat: Frame,
+    /// Nearly always all there is to be delivered.
+    glimpse: Option<Glimpse>,
+    now: Instant,
 }
 
 // === impl Shard ===
@@ -202,7 +202,7 @@ impl Shard {
     fn serve_first(&mut self, key: usize, now: Instant) {
         let entry = &mut self.entries[key];
         let pacing = &self.groups[entry.group as usize].pacing;
-        let account = RouteAccount(self.metrics.route(entry.permit().route()));
+        let account = Direct(self.metrics.route(entry.permit().route()));
         let served = entry.serve_first(&pacing.heartbeat_frame, &account, now);
         self.after(key, served);
     }
@@ -289,19 +289,21 @@ impl Shard {
             // Members may have left since; the downward walk only has to stay inside.
             let at = at.min(group.members.len());
             let until = at.saturating_sub(left);
-            let heartbeat = group.pacing.heartbeat_frame.clone();
+            let glimpse = if round == Round::Deliver { group.topic.glimpse() } else { None };
+            let share = Share { round, heartbeat: group.pacing.heartbeat_frame.clone(), glimpse, now };
+            let route = group.topic.key().route;
             // Only news ends the silence. A group is also woken because one of its members was turned away, and if that
             // put the heartbeat off, a quiet stream that many leave would look dead to those who stay.
             if round == Round::Deliver && group.has_news() {
                 let next = now + group.pacing.heartbeat;
                 self.appoint_heartbeat(key.index as usize, next);
             }
-            for place in (until..at).rev() {
-                let Some(member) = self.groups.get(key.index as usize).and_then(|group| group.members.get(place))
-                else {
-                    continue;
-                };
-                self.serve(*member as usize, round, &heartbeat, now);
+            let metrics = Arc::clone(&self.metrics);
+            let metrics = metrics.route(route);
+            if at - until < MANY {
+                self.serve_members(key, until..at, &share, &Direct(metrics));
+            } else {
+                self.serve_members(key, until..at, &share, &Batched::new(metrics));
             }
             left -= at - until;
             self.finish_round(key, until);
@@ -322,14 +324,20 @@ impl Shard {
         self.walks.push_back(key);
     }
 
-    fn serve(&mut self, key: usize, round: Round, heartbeat: &Frame, now: Instant) {
-        let entry = &mut self.entries[key];
-        let account = RouteAccount(self.metrics.route(entry.permit().route()));
-        let served = match round {
-            Round::Deliver => entry.serve(&account, now),
-            Round::Heartbeat => entry.heartbeat(heartbeat, &account, now),
-        };
-        self.after(key, served);
+    fn serve_members(&mut self, key: GroupKey, places: Range<usize>, share: &Share, account: &impl Account) {
+        for place in places.rev() {
+            let Some(member) = self.groups.get(key.index as usize).and_then(|group| group.members.get(place)) else {
+                continue;
+            };
+            let member = *member as usize;
+            let entry = &mut self.entries[member];
+            let served = match (share.round, &share.glimpse) {
+                (Round::Heartbeat, _) => entry.heartbeat(&share.heartbeat, account, share.now),
+                (Round::Deliver, Some(glimpse)) => entry.serve_glimpse(glimpse, account, share.now),
+                (Round::Deliver, None) => entry.serve(account, share.now),
+            };
+            self.after(member, served);
+        }
     }
 
     fn on_socket(&mut self, key: usize, event: &mio::event::Event, now: Instant) {
@@ -342,7 +350,7 @@ impl Shard {
             return;
         }
         if event.is_writable() && entry.is_blocked() {
-            let account = RouteAccount(self.metrics.route(entry.permit().route()));
+            let account = Direct(self.metrics.route(entry.permit().route()));
             let served = entry.serve(&account, now);
             self.after(key, served);
         }
