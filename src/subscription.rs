@@ -64,8 +64,9 @@ impl Subscription {
         &self.topic
     }
 
-    /// Which topic it is, of those that follow each other under one key.
-    pub fn topic_id(&self) -> u64 {
+    /// Which topic it is, of those of its hub that follow each other under one key.
+    #[cfg(test)]
+    pub(crate) fn topic_id(&self) -> u64 {
         self.topic_id
     }
 
@@ -78,8 +79,9 @@ impl Subscription {
 
     /// What a glimpse of its topic says to this client.
     pub fn glance(&mut self, glimpse: &Glimpse) -> Glance {
-        // As in `try_next`: the glimpse is older than this question.
-        if self.denied().is_some() {
+        // As in `try_next`: the glimpse is older than the question about a denial. And an event of another topic must never
+        // be shown, whoever asks.
+        if !glimpse.is_of(&self.topic) || self.denied().is_some() {
             return Glance::Ask;
         }
         glimpse.show(&mut self.cursor)

@@ -203,6 +203,11 @@ impl Topic {
         &self.key
     }
 
+    /// Where it lies: tells it from every other topic that lives, also from those of another hub.
+    pub fn addr(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// A short keyed hash that names it on the admin side without telling whose it is or what it is about.
     pub fn short_name(&self) -> String {
         self.key.scope.name(&self.key.target)
@@ -483,7 +488,7 @@ impl Topic {
 
     /// The newest event, if it is all that readers who are nearly up to date can be told.
     pub fn glimpse(&self) -> Option<Glimpse> {
-        Glimpse::of(&self.lock())
+        Glimpse::of(self.addr(), &self.lock())
     }
 
     /// Keeps a waker for the next wake-up, on behalf of several readers that are woken together.

@@ -37,7 +37,6 @@ pub(super) enum Round {
 pub(super) struct Group {
     pub(super) key: GroupKey,
     pub(super) topic: Arc<Topic>,
-    pub(super) topic_id: u64,
     /// Holds the place of the group's waker in the topic.
     listener: Waiter,
     signal: Arc<Signal>,
@@ -65,20 +64,12 @@ struct Signal {
 // === impl Group ===
 
 impl Group {
-    pub(super) fn new(
-        key: GroupKey,
-        topic: Arc<Topic>,
-        topic_id: u64,
-        inbox: Arc<Inbox>,
-        pacing: Arc<Pacing>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(key: GroupKey, topic: Arc<Topic>, inbox: Arc<Inbox>, pacing: Arc<Pacing>, now: Instant) -> Self {
         let signal = Arc::new(Signal { inbox, key, is_sent: AtomicBool::new(false) });
         let heartbeat_at = now + pacing.heartbeat;
         let mut group = Self {
             key,
             topic,
-            topic_id,
             listener: Waiter::default(),
             signal,
             members: Vec::new(),

@@ -57,7 +57,8 @@ pub(super) struct Shard {
     entries: Slab<Entry>,
     /// Boxed, since groups are as many as topics, and a slab that has just doubled has room for twice as many.
     groups: Slab<Box<Group>>,
-    by_topic: HashMap<u64, usize>,
+    /// Groups by the address of their topic.
+    by_topic: HashMap<usize, usize>,
     generation: u32,
     /// Groups with a walk to do, in turn.
     walks: VecDeque<GroupKey>,
@@ -213,7 +214,11 @@ impl Shard {
         pacing: &Arc<Pacing>,
         now: Instant,
     ) -> usize {
-        if let Some(group) = self.by_topic.get(&subscription.topic_id()) {
+        let topic = Arc::clone(subscription.topic());
+        // Not by its number: each hub has a count of its own, and the canary's streams live here, too. The group holds the
+        // topic, so no other can come to lie there as long as the group is found by it.
+        let addr = topic.addr();
+        if let Some(group) = self.by_topic.get(&addr) {
             return *group;
         }
         // Four thousand million groups before a wake-up of long ago could mean another: none is so late.
@@ -224,12 +229,10 @@ impl Shard {
             index: u32::try_from(index).expect("groups are no more than streams"),
             generation: self.generation,
         };
-        let topic_id = subscription.topic_id();
-        let topic = Arc::clone(subscription.topic());
-        let group = Group::new(key, topic, topic_id, Arc::clone(&self.inbox), Arc::clone(pacing), now);
+        let group = Group::new(key, topic, Arc::clone(&self.inbox), Arc::clone(pacing), now);
         self.heartbeats.insert((group.heartbeat_at, index));
         vacant.insert(Box::new(group));
-        self.by_topic.insert(topic_id, index);
+        self.by_topic.insert(addr, index);
         index
     }
 
@@ -381,7 +384,7 @@ impl Shard {
     fn remove_group_if_empty(&mut self, index: usize) {
         if self.groups[index].members.is_empty() {
             let group = self.groups.remove(index);
-            self.by_topic.remove(&group.topic_id);
+            self.by_topic.remove(&group.topic.addr());
             self.heartbeats.remove(&(group.heartbeat_at, index));
         }
     }

@@ -2,12 +2,10 @@
 //!
 //! Thousands of readers on several cores would else take the topic's lock three times each per event, to be told the same.
 //! Whoever stands elsewhere, or a topic with more to tell than events, goes the usual way: [`Topic::try_next`].
-//!
-//! [`Topic::try_next`]: super::Topic::try_next
 
 use tokio::time::Instant;
 
-use super::{Cursor, Entry, inner::Inner};
+use super::{Cursor, Entry, Topic, inner::Inner};
 use crate::{event::Frame, metrics::FrameKind};
 
 /// A topic's newest event, of which it is known that nothing else is to be told behind it.
@@ -17,6 +15,8 @@ pub struct Glimpse {
     pub frame: Frame,
     /// When the app's answer was read.
     pub at: Instant,
+    /// Whose it is.
+    topic: usize,
     seq: u64,
     /// The first place of a reader from which this event is the next one.
     from: u64,
@@ -37,15 +37,20 @@ pub enum Glance {
 
 impl Glimpse {
     /// `None` when there is more to tell, or nothing.
-    pub(super) fn of(inner: &Inner) -> Option<Self> {
+    pub(super) fn of(topic: usize, inner: &Inner) -> Option<Self> {
         if inner.refusal.is_some() || inner.notice.is_some() || inner.end.is_some() {
             return None;
         }
         let Entry { seq, frame, at, .. } = inner.kept.newest()?;
-        Some(Self { frame: frame.clone(), at: *at, seq: *seq, from: inner.kept.before_newest() })
+        Some(Self { frame: frame.clone(), at: *at, topic, seq: *seq, from: inner.kept.before_newest() })
     }
 
-    /// What is next for a reader, as of the moment of the glimpse.
+    /// Whether it is of this topic.
+    pub fn is_of(&self, topic: &Topic) -> bool {
+        self.topic == topic.addr()
+    }
+
+    /// What is next for a reader of this topic, as of the moment of the glimpse.
     pub fn show(&self, cursor: &mut Cursor) -> Glance {
         let (next, end) = cursor.greeting;
         if next < end || cursor.seq < self.from {

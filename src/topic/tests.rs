@@ -49,8 +49,7 @@ fn next(reader: &mut Subscription) -> Option<Delivery> {
         Poll::Pending => None,
     };
     match (&next, glance) {
-        (_, None) => {}
-        (None, Some(None)) => {}
+        (_, None) | (None, Some(None)) => {}
         (Some(Delivery::Frame { frame, kind, at }), Some(Some(shown))) => {
             assert_eq!((frame.clone(), *kind, *at), shown)
         }
