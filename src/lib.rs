@@ -68,6 +68,8 @@ pub mod status;
 pub mod backoff;
 pub mod template;
 
+pub mod app_errors;
+
 pub mod admin;
 pub mod canary;
 
