@@ -74,7 +74,7 @@ enum Place {
     /// Right below its closing bracket.
     Below,
     /// Below the place in a source file with which Node begins its last words.
-    AtPlace,
+    AtSource,
     /// Below the line of source that is quoted there.
     AtQuote,
     /// Somewhere else.
@@ -166,7 +166,7 @@ impl Report {
             Place::AtQuote => true,
             Place::Inside if self.age == 1 && !self.is_named && line.is_named() => true,
             Place::Inside | Place::Below => !self.is_uncaught && line.is_uncaught(),
-            Place::AtPlace | Place::Past => false,
+            Place::AtSource | Place::Past => false,
         }
     }
 
@@ -205,8 +205,8 @@ impl Place {
         match self {
             Self::Inside if line.is_indented() => Self::Inside,
             Self::Inside if line.is_closing() => Self::Below,
-            Self::Inside | Self::Below if line.is_place_in_source() => Self::AtPlace,
-            Self::AtPlace => Self::AtQuote,
+            Self::Inside | Self::Below if line.is_place_in_source() => Self::AtSource,
+            Self::AtSource => Self::AtQuote,
             // The mark below what is quoted.
             Self::AtQuote if line.is_indented() => Self::AtQuote,
             Self::Inside | Self::Below | Self::AtQuote | Self::Past => Self::Past,

@@ -23,11 +23,10 @@ impl Plain {
         const BEL: u8 = 0x07;
         let was_text = *self == Self::Text;
         *self = match (*self, byte) {
-            (_, ESC) => Self::Escape,
+            // Bytes in the middle, as in `ESC ( B`.
+            (_, ESC) | (Self::Escape, 0x20..=0x2f) => Self::Escape,
             (Self::Escape, b'[') => Self::Control,
             (Self::Escape, b']' | b'P' | b'X' | b'^' | b'_') => Self::Str,
-            // Bytes in the middle, as in `ESC ( B`.
-            (Self::Escape, 0x20..=0x2f) => Self::Escape,
             (Self::Control, 0x40..=0x7e) | (Self::Str, BEL) | (Self::Escape | Self::Text, _) => Self::Text,
             (state @ (Self::Control | Self::Str), _) => state,
         };
