@@ -204,6 +204,18 @@ impl Outcome {
     }
 }
 
+label! {
+    /// How the app ended that is our child.
+    AppExit {
+        /// With status 0.
+        Ok => "ok",
+        /// With another status.
+        Error => "error",
+        /// By a signal.
+        Signal => "signal",
+    }
+}
+
 /// The classes of `http_requests_total`.
 const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -226,6 +238,9 @@ pub struct Metrics {
     upstream_requests: Vec<Vec<IntCounter>>,
     upstream_seconds: Vec<Vec<Histogram>>,
     http_requests: Vec<IntCounter>,
+    app_errors: IntCounter,
+    app_exits: Vec<IntCounter>,
+    app_restarts: IntCounter,
 }
 
 /// The series of one route. Gauges are moved by guards that undo themselves.
@@ -313,6 +328,20 @@ impl Metrics {
             "Requests answered on the public side, by the class of the status code.",
             &["code"],
         )?;
+        let app_errors = counter(
+            registry,
+            "app_invalid_state_errors_total",
+            "Invalid-state errors (ERR_INVALID_STATE, Controller is already closed) that the app has printed, where it is \
+             our child or has an --app-log.",
+        )?;
+        let app_exits = counter_vec(
+            registry,
+            "app_exits_total",
+            "Ends of the app, where it is our child: ok is status 0.",
+            &["reason"],
+        )?;
+        let app_restarts =
+            counter(registry, "app_restarts_total", "Times that the app was started again after its end.")?;
 
         Ok(Self {
             routes,
@@ -327,6 +356,9 @@ impl Metrics {
                 each(Outcome::ALL, |outcome| upstream_seconds.with_label_values(&[purpose.as_str(), outcome.as_str()]))
             }),
             http_requests: each(&CODE_CLASSES, |class| http_requests.with_label_values(&[class])),
+            app_errors,
+            app_exits: each(AppExit::ALL, |reason| app_exits.with_label_values(&[reason.as_str()])),
+            app_restarts,
         })
     }
 
@@ -393,6 +425,36 @@ impl Metrics {
     pub fn http_request(&self, status: http::StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(1, CODE_CLASSES.len());
         self.http_requests[class - 1].inc();
+    }
+
+    /// Counts what the app has printed of invalid states.
+    pub fn app_errors(&self, errors: u64) {
+        self.app_errors.inc_by(errors);
+    }
+
+    /// How many of these errors the app has printed so far.
+    pub fn app_error_count(&self) -> u64 {
+        self.app_errors.get()
+    }
+
+    /// Counts an end of the app.
+    pub fn app_exited(&self, reason: AppExit) {
+        self.app_exits[reason as usize].inc();
+    }
+
+    /// How often the app has ended so far for `reason`.
+    pub fn app_exit_count(&self, reason: AppExit) -> u64 {
+        self.app_exits[reason as usize].get()
+    }
+
+    /// Counts that the app is started once more.
+    pub fn app_restarted(&self) {
+        self.app_restarts.inc();
+    }
+
+    /// How often the app was started again so far.
+    pub fn app_restart_count(&self) -> u64 {
+        self.app_restarts.get()
     }
 }
 
@@ -618,6 +680,12 @@ impl RouteVecs {
 /// One series per value of a label, in the order of its enum, so that `value as usize` finds it.
 fn each<L: Copy, S>(labels: &[L], series: impl Fn(L) -> S) -> Vec<S> {
     labels.iter().map(|label| series(*label)).collect()
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::new(format!("sidestream_{name}"), help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
 }
 
 fn counter_vec(

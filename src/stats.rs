@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
+    app_view::AppView,
     connections::{Connections, StreamView},
     guard,
     hub::{Hub, Listed},
@@ -34,6 +35,8 @@ pub struct Stats {
     pub connections: Arc<Connections>,
     /// The streams that live in shards.
     pub shards: Arc<Shards>,
+    /// The app itself, where something is known of it.
+    pub app: Arc<AppView>,
     /// When the program began.
     pub began: Instant,
 }
@@ -56,6 +59,7 @@ impl Stats {
                 });
                 (purpose.as_str(), by_outcome)
             }),
+            "app": self.app.json(&self.metrics),
             "topics": self.topics(topics),
             "streams": self.streams().await,
         })

@@ -7,6 +7,7 @@
 //! [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), a real Node app behind it
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
 
+mod app_errors;
 mod apps;
 mod bad_peers;
 mod cli;
