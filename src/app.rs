@@ -28,7 +28,7 @@ use crate::{
     shard::Shards,
     shutdown::Shutdown,
     source::{Asker, Sources, schedule::Schedule},
-    stats::Stats,
+    stats::{Stats, board::Board},
     stream::{Streams, admission::Admissions, body},
     topic::Store,
     upstream::Upstream,
@@ -276,8 +276,11 @@ impl Parts {
             routes: Arc::clone(&routes),
             metrics: Arc::clone(&metrics),
             hub: Arc::clone(&hub),
+            schedule: Arc::clone(&schedule),
             connections: Arc::clone(&connections),
             shards: Arc::clone(&shards),
+            files: Arc::clone(&files),
+            readiness: readiness.clone(),
             began: Instant::now(),
         };
         let server = Server {
@@ -297,7 +300,7 @@ impl Parts {
                 registry,
                 readiness: readiness.clone(),
                 health: Health::new(Arc::clone(&shards), Arc::clone(&schedule), canary, files),
-                stats,
+                board: Board::new(stats),
             }),
             readiness,
             metrics,
@@ -318,6 +321,10 @@ impl Parts {
         let schedule = Arc::clone(&self.schedule);
         let stopped = stop.clone();
         tracker.spawn(async move { stopped.run_until_cancelled(schedule.run()).await });
+
+        let board = Arc::clone(&self.admin.board);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(board.run()).await });
 
         let (hub, connections) = (Arc::clone(&self.hub), Arc::clone(&self.connections));
         let metrics = Arc::clone(&self.metrics);

@@ -76,8 +76,10 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod readiness;
+pub mod shortlist;
 pub mod shutdown;
 pub mod stats;
+pub mod survey;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

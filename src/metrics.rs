@@ -11,6 +11,8 @@ use prometheus::{
     Registry,
 };
 
+use crate::stats::latency::Latency;
+
 /// A closed set of label values: an enum whose variants all have a fixed text.
 macro_rules! label {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident => $text:literal,)+ }) => {
@@ -247,6 +249,8 @@ pub struct RouteMetrics {
     pub replay_misses: IntCounter,
     /// Events left out of a greeting because it would have grown over 256 KiB.
     pub greeting_cuts: IntCounter,
+    /// Requests the app would have had, if each client had asked for itself.
+    pub requests_spared: IntCounter,
     delivery: Histogram,
     /// Age of the oldest snapshot being served, seconds; written by the sweep alone.
     pub data_age: Gauge,
@@ -389,6 +393,12 @@ impl Metrics {
         self.upstream_requests[purpose as usize][outcome as usize].get()
     }
 
+    /// How long the app took for its answers to requests for `purpose` so far; what we gave up first is no answer.
+    pub fn upstream_latency(&self, purpose: Purpose) -> Latency {
+        let by_outcome = Outcome::ALL.iter().zip(&self.upstream_seconds[purpose as usize]);
+        Latency::of(by_outcome.filter(|(outcome, _)| **outcome != Outcome::Cancelled).map(|(_, seconds)| seconds))
+    }
+
     /// Counts an answer of the public side.
     pub fn http_request(&self, status: http::StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(1, CODE_CLASSES.len());
@@ -498,6 +508,7 @@ struct RouteVecs {
     sent_bytes: IntCounterVec,
     replay_misses: IntCounterVec,
     greeting_cuts: IntCounterVec,
+    requests_spared: IntCounterVec,
     delivery: HistogramVec,
     data_age: GaugeVec,
 }
@@ -563,6 +574,12 @@ impl RouteVecs {
                 "Events left out of a greeting because it would have grown over 256 KiB.",
                 &["route"],
             )?,
+            requests_spared: counter_vec(
+                registry,
+                "upstream_requests_spared_total",
+                "Requests and streams that the app would have had to answer if each client had asked for itself.",
+                &["route"],
+            )?,
             delivery: histogram_vec(
                 registry,
                 "delivery_seconds",
@@ -599,6 +616,7 @@ impl RouteVecs {
             sent_bytes: self.sent_bytes.with_label_values(&[route]),
             replay_misses: self.replay_misses.with_label_values(&[route]),
             greeting_cuts: self.greeting_cuts.with_label_values(&[route]),
+            requests_spared: self.requests_spared.with_label_values(&[route]),
             delivery: self.delivery.with_label_values(&[route]),
             data_age: self.data_age.with_label_values(&[route]),
         }

@@ -90,6 +90,12 @@ impl Pulse {
         self.blocked.map(|since| since.until(at))
     }
 
+    /// For how long the peer has made us wait at most, as far as that is known without asking the kernel.
+    pub fn waits_at_most(&self, at: Duration) -> Option<Duration> {
+        let waits = [self.sent, self.blocked].into_iter().flatten().map(|since| since.until(at));
+        waits.max()
+    }
+
     /// Whether the kernel need be asked: not while everything is known to be acknowledged.
     pub fn wants_look(&self) -> bool {
         self.sent.is_some() || self.is_blocked()

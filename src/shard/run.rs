@@ -23,6 +23,7 @@ use crate::{
     event::{self, Frame},
     metrics::{CloseReason, FrameKind, Metrics, RouteMetrics},
     stream::body::{Pacing, RETRY_JITTER},
+    survey::Survey,
     tcp,
 };
 
@@ -124,7 +125,7 @@ impl Shard {
             }
         }
         let mut orders = self.inbox.take();
-        // Those who ask for a list, say, see who came before them.
+        // Those who ask for a survey, say, see who came before them.
         self.newcomers.extend(orders.extract_if(.., |order| matches!(order, Order::Adopt(_))));
         for _ in 0..NEWCOMERS {
             let Some(order) = self.newcomers.pop_front() else { break };
@@ -157,9 +158,9 @@ impl Shard {
             Order::Adopt(adopted) => self.adopt(*adopted, now),
             Order::Woken(key) => self.woken(key, now),
             Order::Drain(time) => self.drain(time, now),
-            Order::List(tell) => {
+            Order::Survey(hidden, tell) => {
                 // Whoever asked may have gone.
-                let _ = tell.send(self.entries.iter().map(|(_, entry)| entry.view(now)).collect());
+                let _ = tell.send(Survey::of(self.entries.iter().map(|(_, entry)| entry), hidden, now));
             }
             Order::Stop => self.stopped = true,
         }

@@ -4,7 +4,7 @@
 //! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is
 //! passed on ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`],
 //! [`life`]) and what its own death costs ([`crash`]), who counts as dead ([`stale`]), what it bounds ([`limits`],
-//! [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), a real Node app behind it
+//! [`storm`]) and when it is well ([`health`]), what the dashboard is told ([`stats`]), the traps others fell into ([`traps`]), a real Node app behind it
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
 
 mod apps;
@@ -28,6 +28,7 @@ mod proxies;
 mod scopes;
 mod smuggling;
 mod stale;
+mod stats;
 mod storm;
 mod subscribe;
 mod takeover;

@@ -164,7 +164,8 @@ impl Poller {
 
     /// Whether the status found ends the job; whatever is odd about it is counted.
     fn judge(&self, found: &Detection) -> bool {
-        self.topic.status_seen(self.shared.detected.seen(self.topic.key().route, found));
+        let before = self.topic.status();
+        self.topic.status_seen(self.shared.detected.seen(self.topic.key().route, found, before.as_ref()));
         match found.verdict {
             Verdict::Unknown => {
                 self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
