@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
+    advice::gather::{self, Adviser},
     canary::Canary,
     config::Config,
     connections::{Connections, Limits},
@@ -230,6 +231,7 @@ struct Parts {
     shards: Arc<Shards>,
     server: Arc<Server>,
     admin: Arc<Admin>,
+    adviser: Arc<Adviser>,
 }
 
 // === impl Parts ===
@@ -272,6 +274,15 @@ impl Parts {
             .then(|| Guard::new(RouteId(routes.len()), Arc::clone(&connections), pacing, Arc::clone(&metrics)));
         let canary = Canary::new(&connections, &metrics);
         let readiness = Readiness::default();
+        let adviser = Adviser::new(gather::Sources {
+            routes: Arc::clone(&routes),
+            heartbeat: config.heartbeat_interval,
+            metrics: Arc::clone(&metrics),
+            hub: Arc::clone(&hub),
+            schedule: Arc::clone(&schedule),
+            connections: Arc::clone(&connections),
+            files: Arc::clone(&files),
+        });
         let stats = Stats {
             routes: Arc::clone(&routes),
             metrics: Arc::clone(&metrics),
@@ -281,6 +292,7 @@ impl Parts {
             shards: Arc::clone(&shards),
             files: Arc::clone(&files),
             readiness: readiness.clone(),
+            adviser: Arc::clone(&adviser),
             began: Instant::now(),
         };
         let server = Server {
@@ -309,6 +321,7 @@ impl Parts {
             connections,
             shards,
             server: Arc::new(server),
+            adviser,
         })
     }
 
@@ -321,6 +334,10 @@ impl Parts {
         let schedule = Arc::clone(&self.schedule);
         let stopped = stop.clone();
         tracker.spawn(async move { stopped.run_until_cancelled(schedule.run()).await });
+
+        let adviser = Arc::clone(&self.adviser);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(adviser.run()).await });
 
         let board = Arc::clone(&self.admin.board);
         let stopped = stop.clone();

@@ -21,6 +21,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advice::traces::End,
     files::{Files, Socket},
     metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, RouteMetrics, Transport},
     pulse::{Pulse, Signs},
@@ -458,11 +459,23 @@ impl Permit {
         self.reason = reason;
     }
 
+    /// Nobody here ended it, so its client did, or somebody between.
+    pub fn is_left_by_client(&self) -> bool {
+        self.is_open && self.reason == CloseReason::Client
+    }
+
     /// Counts the stream as stale, or no more.
     pub fn mark_stale(&mut self, is_stale: bool) {
         if std::mem::replace(&mut self.is_stale, is_stale) != is_stale {
             self.metrics().mark_stale(is_stale);
         }
+    }
+
+    /// Keeps for advice how the stream ended, to which nothing has been sent since `sent`.
+    pub fn trace_end(&self, sent: Option<Instant>, now: Instant) {
+        let lifetime = now.duration_since(self.opened);
+        let silence = sent.map_or(lifetime, |sent| now.duration_since(sent).min(lifetime));
+        self.metrics().traces.ended(End { at: now, lifetime, silence });
     }
 
     fn metrics(&self) -> &RouteMetrics {
@@ -524,6 +537,10 @@ impl Drop for Permit {
                 self.metrics().invalid_state(InvalidStateSide::Client);
             }
             self.metrics().closed(self.transport, self.reason);
+            // Whose job is over, or who was refused, has no reason to come back.
+            if !matches!(self.reason, CloseReason::Done | CloseReason::Denied) {
+                self.metrics().traces.left(Instant::now());
+            }
         }
         if self.is_counted {
             self.connections.leave(self.peer);
@@ -554,6 +571,15 @@ impl Seat {
     /// The stream's route.
     pub fn route(&self) -> RouteId {
         self.permit.route
+    }
+
+    /// The stream is over, and nothing has been sent to it since `sent`. If neither we nor the app ended it, that is kept
+    /// for advice; to be called when it is dropped.
+    pub fn trace_end(&self, sent: Option<Instant>) {
+        let was_reaped = self.stream.reaped.load(Ordering::Acquire) || self.stream.conn.wire.is_given_up();
+        if self.permit.is_left_by_client() && !was_reaped {
+            self.permit.trace_end(sent, Instant::now());
+        }
     }
 
     /// Says why the stream ends.

@@ -159,6 +159,10 @@ impl Hub {
 
     fn subscribe_locked(self: &Arc<Self>, order: Order, gone: &mut Vec<Slot>) -> Result<Joined, TooManyTopics> {
         let mut inner = self.lock();
+        if order.last_event_id.is_some() {
+            let found = inner.topics.contains_key(&order.key);
+            self.metrics.route(order.key.route).traces.came_back(Instant::now(), order.linger, found);
+        }
         if let Some(slot) = inner.topics.get(&order.key)
             && slot.topic.is_dead()
         {
@@ -253,6 +257,16 @@ impl Hub {
         drop(inner);
         drop(gone);
         None
+    }
+
+    /// How many topics there are.
+    pub fn len(&self) -> usize {
+        self.lock().topics.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How many topics there may be.

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`) and what the operator sees
-//! (`admin`, `stats`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
+//! (`admin`, `stats`, `advice`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
 
 pub mod cli;
 pub mod config;
@@ -69,6 +69,7 @@ pub mod backoff;
 pub mod template;
 
 pub mod admin;
+pub mod advice;
 pub mod canary;
 
 pub mod demo;

@@ -11,7 +11,10 @@ use prometheus::{
     Registry,
 };
 
-use crate::stats::latency::Latency;
+use crate::{
+    advice::traces::{Traces, Visitors},
+    stats::latency::Latency,
+};
 
 /// A closed set of label values: an enum whose variants all have a fixed text.
 macro_rules! label {
@@ -228,6 +231,8 @@ pub struct Metrics {
     upstream_requests: Vec<Vec<IntCounter>>,
     upstream_seconds: Vec<Vec<Histogram>>,
     http_requests: Vec<IntCounter>,
+    /// Who asked for the last streams; no series, but what advice is made of.
+    pub visitors: Visitors,
 }
 
 /// The series of one route. Gauges are moved by guards that undo themselves.
@@ -254,6 +259,8 @@ pub struct RouteMetrics {
     delivery: Histogram,
     /// Age of the oldest snapshot being served, seconds; written by the sweep alone.
     pub data_age: Gauge,
+    /// What streams leave behind beside counts; no series, but what advice is made of.
+    pub traces: Traces,
 }
 
 impl Metrics {
@@ -331,6 +338,7 @@ impl Metrics {
                 each(Outcome::ALL, |outcome| upstream_seconds.with_label_values(&[purpose.as_str(), outcome.as_str()]))
             }),
             http_requests: each(&CODE_CLASSES, |class| http_requests.with_label_values(&[class])),
+            visitors: Visitors::default(),
         })
     }
 
@@ -375,6 +383,11 @@ impl Metrics {
     /// Counts a request to the app, for one of [`Purpose::OURS`], that had to wait for others.
     pub fn upstream_waited(&self, purpose: Purpose) {
         self.upstream_waits[purpose as usize].inc();
+    }
+
+    /// How many requests to the app for `purpose`, one of [`Purpose::OURS`], had to wait so far.
+    pub fn upstream_waited_count(&self, purpose: Purpose) -> u64 {
+        self.upstream_waits[purpose as usize].get()
     }
 
     /// Records how late a heartbeat was.
@@ -619,6 +632,7 @@ impl RouteVecs {
             requests_spared: self.requests_spared.with_label_values(&[route]),
             delivery: self.delivery.with_label_values(&[route]),
             data_age: self.data_age.with_label_values(&[route]),
+            traces: Traces::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod rows;
 
 use self::latency::Latency;
 use crate::{
+    advice::{Recommendation, gather::Adviser},
     connections::Connections,
     files::Files,
     guard,
@@ -47,6 +48,8 @@ pub struct Stats {
     pub files: Arc<Files>,
     /// Where the program is in its life.
     pub readiness: Readiness,
+    /// What is made of all that.
+    pub adviser: Arc<Adviser>,
     /// When the program began.
     pub began: Instant,
 }
@@ -81,7 +84,7 @@ impl Stats {
             "upstream": self.upstream(),
             "topics": self.topics(&topics),
             "streams": self.streams(&streams),
-            "recommendations": [],
+            "recommendations": self.adviser.advise().iter().map(Recommendation::json).collect::<Vec<_>>(),
         })
     }
 

@@ -339,6 +339,10 @@ impl Shard {
         let is_over = event.is_read_closed() || event.is_error();
         if is_over || (event.is_readable() && entry.heard() == Served::Over) {
             entry.left();
+            let group = &self.groups[entry.group as usize];
+            if entry.permit().is_left_by_client() {
+                entry.permit().trace_end(group.sent_at(), now);
+            }
             self.after(key, Served::Over);
             return;
         }

@@ -168,6 +168,7 @@ impl Poller {
         self.topic.status_seen(self.shared.detected.seen(self.topic.key().route, found, before.as_ref()));
         match found.verdict {
             Verdict::Unknown => {
+                self.route_metrics().traces.unknown_status(self.topic.status());
                 self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
             }
             Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer", None),
