@@ -4,9 +4,11 @@
 //! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is
 //! passed on ([`forward`]), what the operator sees ([`metrics`]), how it starts, drains and survives its app ([`cli`],
 //! [`life`]) and what its own death costs ([`crash`]), who counts as dead ([`stale`]), what it bounds ([`limits`],
-//! [`storm`]) and when it is well ([`health`]), what the dashboard is told ([`stats`]), the traps others fell into ([`traps`]), a real Node app behind it
+//! [`storm`]) and when it is well ([`health`]), what the dashboard is told ([`stats`]) and what is
+//! recommended ([`advice`]), the traps others fell into ([`traps`]), a real Node app behind it
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
 
+mod advice;
 mod apps;
 mod bad_peers;
 mod cli;
