@@ -3,6 +3,8 @@
 //! It has a listener of its own, so that it can stay closed to the world and answers when the public side drains. Nothing
 //! here shows a credential, a query string or an id of a job.
 
+mod page;
+
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -42,10 +44,6 @@ pub struct Admin {
 
 /// What the admin side answers with.
 type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
-
-/// The page's own rules: nothing from elsewhere, and nobody else may frame it.
-const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                   base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 // === impl Admin ===
 
@@ -87,10 +85,12 @@ impl Admin {
             },
             "/api/stats" => typed("application/json", self.board.fresh().await),
             "/api/stats/stream" => self.stream(),
-            "/" => typed("text/html; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.html"))),
-            "/page.css" => typed("text/css; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.css"))),
-            "/page.js" => typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js"))),
-            _ => text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz, /api/stats or /api/stats/stream\n"),
+            path => match page::at(path) {
+                Some(file) => typed(file.content_type, Bytes::from_static(file.body)),
+                None => {
+                    text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz, /api/stats or /api/stats/stream\n")
+                }
+            },
         }
     }
 
@@ -136,7 +136,7 @@ fn typed(content_type: &'static str, body: Bytes) -> Response<AdminBody> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CSP));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
