@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
+    advice::gather::{self, Adviser},
     app_log::AppLog,
     app_view::AppView,
     canary::Canary,
@@ -31,7 +32,7 @@ use crate::{
     shard::Shards,
     shutdown::Shutdown,
     source::{Asker, Sources, schedule::Schedule},
-    stats::Stats,
+    stats::{Stats, board::Board},
     stream::{Streams, admission::Admissions, body},
     topic::Store,
     upstream::Upstream,
@@ -287,6 +288,7 @@ struct Parts {
     shards: Arc<Shards>,
     server: Arc<Server>,
     admin: Arc<Admin>,
+    adviser: Arc<Adviser>,
 }
 
 // === impl Parts ===
@@ -335,13 +337,26 @@ impl Parts {
             .then(|| Guard::new(RouteId(routes.len()), Arc::clone(&connections), pacing, Arc::clone(&metrics)));
         let canary = Canary::new(&connections, &metrics);
         let readiness = Readiness::default();
+        let adviser = Adviser::new(gather::Sources {
+            routes: Arc::clone(&routes),
+            heartbeat: config.heartbeat_interval,
+            metrics: Arc::clone(&metrics),
+            hub: Arc::clone(&hub),
+            schedule: Arc::clone(&schedule),
+            connections: Arc::clone(&connections),
+            files: Arc::clone(&files),
+        });
         let stats = Stats {
             routes: Arc::clone(&routes),
             metrics: Arc::clone(&metrics),
             hub: Arc::clone(&hub),
+            schedule: Arc::clone(&schedule),
             connections: Arc::clone(&connections),
             shards: Arc::clone(&shards),
             app,
+            files: Arc::clone(&files),
+            readiness: readiness.clone(),
+            adviser: Arc::clone(&adviser),
             began: Instant::now(),
         };
         let server = Server {
@@ -361,7 +376,7 @@ impl Parts {
                 registry,
                 readiness: readiness.clone(),
                 health: Health::new(Arc::clone(&shards), Arc::clone(&schedule), canary, files),
-                stats,
+                board: Board::new(stats),
             }),
             readiness,
             metrics,
@@ -370,6 +385,7 @@ impl Parts {
             connections,
             shards,
             server: Arc::new(server),
+            adviser,
         })
     }
 
@@ -388,6 +404,14 @@ impl Parts {
         let schedule = Arc::clone(&self.schedule);
         let stopped = stop.clone();
         tracker.spawn(async move { stopped.run_until_cancelled(schedule.run()).await });
+
+        let adviser = Arc::clone(&self.adviser);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(adviser.run()).await });
+
+        let board = Arc::clone(&self.admin.board);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(board.run()).await });
 
         let (hub, connections) = (Arc::clone(&self.hub), Arc::clone(&self.connections));
         let metrics = Arc::clone(&self.metrics);

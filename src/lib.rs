@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`) and what the operator sees
-//! (`admin`, `stats`, `app_view`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
+//! (`admin`, `stats`, `app_view`, `advice`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
 
 pub mod cli;
 pub mod config;
@@ -77,6 +77,7 @@ pub mod app_log;
 pub mod app_view;
 
 pub mod admin;
+pub mod advice;
 pub mod canary;
 
 pub mod demo;
@@ -84,8 +85,10 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod readiness;
+pub mod shortlist;
 pub mod shutdown;
 pub mod stats;
+pub mod survey;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

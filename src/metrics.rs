@@ -11,6 +11,11 @@ use prometheus::{
     Registry, local::LocalHistogram,
 };
 
+use crate::{
+    advice::traces::{Traces, Visitors},
+    stats::latency::Latency,
+};
+
 /// A closed set of label values: an enum whose variants all have a fixed text.
 macro_rules! label {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident => $text:literal,)+ }) => {
@@ -241,6 +246,8 @@ pub struct Metrics {
     app_errors: IntCounter,
     app_exits: Vec<IntCounter>,
     app_restarts: IntCounter,
+    /// Who asked for the last streams; no series, but what advice is made of.
+    pub visitors: Visitors,
 }
 
 /// The series of one route. Gauges are moved by guards that undo themselves.
@@ -262,9 +269,13 @@ pub struct RouteMetrics {
     pub replay_misses: IntCounter,
     /// Events left out of a greeting because it would have grown over 256 KiB.
     pub greeting_cuts: IntCounter,
+    /// Requests the app would have had, if each client had asked for itself.
+    pub requests_spared: IntCounter,
     delivery: Histogram,
     /// Age of the oldest snapshot being served, seconds; written by the sweep alone.
     pub data_age: Gauge,
+    /// What streams leave behind beside counts; no series, but what advice is made of.
+    pub traces: Traces,
 }
 
 impl Metrics {
@@ -359,6 +370,7 @@ impl Metrics {
             app_errors,
             app_exits: each(AppExit::ALL, |reason| app_exits.with_label_values(&[reason.as_str()])),
             app_restarts,
+            visitors: Visitors::default(),
         })
     }
 
@@ -405,6 +417,11 @@ impl Metrics {
         self.upstream_waits[purpose as usize].inc();
     }
 
+    /// How many requests to the app for `purpose`, one of [`Purpose::OURS`], had to wait so far.
+    pub fn upstream_waited_count(&self, purpose: Purpose) -> u64 {
+        self.upstream_waits[purpose as usize].get()
+    }
+
     /// Records how late a heartbeat was.
     pub fn heartbeat_sent(&self, lateness: Duration) {
         self.heartbeat_lateness.observe(lateness.as_secs_f64());
@@ -419,6 +436,12 @@ impl Metrics {
     /// How many requests to the app were made for `purpose` with this outcome so far.
     pub fn upstream_request_count(&self, purpose: Purpose, outcome: Outcome) -> u64 {
         self.upstream_requests[purpose as usize][outcome as usize].get()
+    }
+
+    /// How long the app took for its answers to requests for `purpose` so far; what we gave up first is no answer.
+    pub fn upstream_latency(&self, purpose: Purpose) -> Latency {
+        let by_outcome = Outcome::ALL.iter().zip(&self.upstream_seconds[purpose as usize]);
+        Latency::of(by_outcome.filter(|(outcome, _)| **outcome != Outcome::Cancelled).map(|(_, seconds)| seconds))
     }
 
     /// Counts an answer of the public side.
@@ -570,6 +593,7 @@ struct RouteVecs {
     sent_bytes: IntCounterVec,
     replay_misses: IntCounterVec,
     greeting_cuts: IntCounterVec,
+    requests_spared: IntCounterVec,
     delivery: HistogramVec,
     data_age: GaugeVec,
 }
@@ -635,6 +659,12 @@ impl RouteVecs {
                 "Events left out of a greeting because it would have grown over 256 KiB.",
                 &["route"],
             )?,
+            requests_spared: counter_vec(
+                registry,
+                "upstream_requests_spared_total",
+                "Requests and streams that the app would have had to answer if each client had asked for itself.",
+                &["route"],
+            )?,
             delivery: histogram_vec(
                 registry,
                 "delivery_seconds",
@@ -671,8 +701,10 @@ impl RouteVecs {
             sent_bytes: self.sent_bytes.with_label_values(&[route]),
             replay_misses: self.replay_misses.with_label_values(&[route]),
             greeting_cuts: self.greeting_cuts.with_label_values(&[route]),
+            requests_spared: self.requests_spared.with_label_values(&[route]),
             delivery: self.delivery.with_label_values(&[route]),
             data_age: self.data_age.with_label_values(&[route]),
+            traces: Traces::default(),
         }
     }
 }

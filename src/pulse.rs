@@ -104,6 +104,12 @@ impl Pulse {
         self.is_blocked() || self.sent.is_some_and(|since| since.until(at) >= grace)
     }
 
+    /// For how long the peer has made us wait at most, as far as that is known without asking the kernel.
+    pub fn waits_at_most(&self, at: Duration) -> Option<Duration> {
+        let waits = [self.sent, self.blocked].into_iter().flatten().map(|since| since.until(at));
+        waits.max()
+    }
+
     /// Takes in what the kernel says now, `None` if it does not say.
     pub fn look(&mut self, info: Option<TcpInfo>, at: Duration) -> Signs {
         let mut signs = Signs::default();

@@ -101,14 +101,18 @@ pub struct End {
     pub finished: bool,
 }
 
-/// The status field that was found, for people: the pointer and the value as the app wrote it.
+/// The status field that was found, for people: the pointer, and the last values as the app wrote them. Most topics of a
+/// route have the same past, and share this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusSeen {
     /// JSON pointer.
     pub pointer: String,
-    /// The value, shortened.
-    pub value: String,
+    /// The last different values, shortened, the newest last; there is one at least.
+    values: Box<[Arc<str>]>,
 }
+
+/// So many values are kept of each topic.
+const VALUES_MAX: usize = 8;
 
 /// A reader's place in a topic.
 #[derive(Debug, Default)]
@@ -174,6 +178,29 @@ pub struct TopicView {
     pub checked_at: Option<Instant>,
     /// The status field found.
     pub status: Option<Arc<StatusSeen>>,
+}
+
+// === impl StatusSeen ===
+
+impl StatusSeen {
+    /// `value` at `pointer`, after what was there `before`.
+    pub fn after(before: Option<&Self>, pointer: &str, value: &str) -> Self {
+        let earlier = before.map_or(&[][..], |before| &before.values);
+        let mut values: Vec<_> = earlier.iter().filter(|earlier| ***earlier != *value).cloned().collect();
+        values.drain(..values.len().saturating_sub(VALUES_MAX - 1));
+        values.push(value.into());
+        Self { pointer: pointer.to_owned(), values: values.into() }
+    }
+
+    /// The last value.
+    pub fn value(&self) -> &str {
+        self.values.last().expect("there is one at least")
+    }
+
+    /// The last different values, the newest last.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().map(|value| &**value)
+    }
 }
 
 // === impl Topic ===
@@ -363,6 +390,11 @@ impl Topic {
     /// Whether newcomers are let in at once.
     pub fn is_settled(&self) -> bool {
         self.lock().settled
+    }
+
+    /// The status field found.
+    pub fn status(&self) -> Option<Arc<StatusSeen>> {
+        self.lock().status.clone()
     }
 
     /// Remembers the status field found, for people.

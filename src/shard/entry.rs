@@ -15,10 +15,11 @@ use tokio::time::Instant;
 use crate::{
     connections::{Permit, StreamView},
     event::Frame,
-    metrics::{CloseReason, FrameKind},
+    metrics::{CloseReason, FrameKind, RouteId},
     pulse::{Pulse, Signs},
     stream::body,
     subscription::Subscription,
+    survey::Surveyed,
     tcp,
     topic::{Delivery, End, Glance, Glimpse},
 };
@@ -174,17 +175,6 @@ impl Entry {
         match self.send_all(&[head, first], now) {
             Served::Over => Served::Over,
             _ => self.serve(account, now),
-        }
-    }
-
-    /// What the admin side shows of it.
-    pub(super) fn view(&self, now: Instant) -> StreamView {
-        StreamView {
-            route: self.permit.route(),
-            peer: self.permit.peer(),
-            opened: self.permit.opened(),
-            blocked_for: self.pulse.blocked_for(self.age(now)),
-            unacknowledged_for: self.look_again(now).unacknowledged,
         }
     }
 
@@ -423,6 +413,30 @@ impl Entry {
 
     fn framed(&self, frame: &Frame) -> Bytes {
         if self.chunked { frame.chunk() } else { frame.block() }
+    }
+}
+
+impl Surveyed for Entry {
+    fn route(&self) -> RouteId {
+        self.permit.route()
+    }
+
+    fn opened(&self) -> Instant {
+        self.permit.opened()
+    }
+
+    fn waits_at_most(&self, now: Instant) -> Option<Duration> {
+        self.pulse.waits_at_most(self.age(now))
+    }
+
+    fn view(&self, now: Instant) -> StreamView {
+        StreamView {
+            route: self.permit.route(),
+            peer: self.permit.peer(),
+            opened: self.permit.opened(),
+            blocked_for: self.pulse.blocked_for(self.age(now)),
+            unacknowledged_for: self.look_again(now).unacknowledged,
+        }
     }
 }
 

@@ -90,6 +90,12 @@ impl Group {
         std::mem::replace(&mut self.newest, newest) != newest
     }
 
+    /// When the members were last sent something, as far as the time of their next heartbeat tells; who came later, got
+    /// it when it came.
+    pub(super) fn sent_at(&self) -> Option<Instant> {
+        self.heartbeat_at.checked_sub(self.pacing.heartbeat)
+    }
+
     /// Asks the topic to wake us at the next thing. Before the members look, so that nothing falls in between.
     pub(super) fn listen(&mut self) {
         self.signal.is_sent.store(false, Ordering::Release);

@@ -25,6 +25,7 @@ use crate::{
     event::{self, Frame},
     metrics::{CloseReason, FrameKind, Metrics},
     stream::body::{Pacing, RETRY_JITTER},
+    survey::Survey,
     tcp,
     topic::Glimpse,
 };
@@ -125,7 +126,7 @@ impl Shard {
             }
         }
         let mut orders = self.inbox.take();
-        // Those who ask for a list, say, see who came before them.
+        // Those who ask for a survey, say, see who came before them.
         self.newcomers.extend(orders.extract_if(.., |order| matches!(order, Order::Adopt(_))));
         for _ in 0..NEWCOMERS {
             let Some(order) = self.newcomers.pop_front() else { break };
@@ -158,9 +159,9 @@ impl Shard {
             Order::Adopt(adopted) => self.adopt(*adopted, now),
             Order::Woken(key) => self.woken(key, now),
             Order::Drain(time) => self.drain(time, now),
-            Order::List(tell) => {
+            Order::Survey(hidden, tell) => {
                 // Whoever asked may have gone.
-                let _ = tell.send(self.entries.iter().map(|(_, entry)| entry.view(now)).collect());
+                let _ = tell.send(Survey::of(self.entries.iter().map(|(_, entry)| entry), hidden, now));
             }
             Order::Stop => self.stopped = true,
         }
@@ -349,6 +350,10 @@ impl Shard {
         let is_over = event.is_read_closed() || event.is_error();
         if is_over || (event.is_readable() && entry.heard() == Served::Over) {
             entry.left();
+            let group = &self.groups[entry.group as usize];
+            if entry.permit().is_left_by_client() {
+                entry.permit().trace_end(group.sent_at(), now);
+            }
             self.after(key, Served::Over);
             return;
         }
