@@ -122,6 +122,16 @@ impl Files {
         Socket(Arc::clone(self))
     }
 
+    /// Sockets that are open.
+    pub fn open(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed)
+    }
+
+    /// So many sockets may be open before files are short.
+    pub fn open_max(&self) -> usize {
+        self.plan.short_at
+    }
+
     /// Files are short: nothing is begun any more that would need another one for long.
     pub fn are_short(&self) -> bool {
         // Who asks for a stream has its socket already.
