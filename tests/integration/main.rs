@@ -6,6 +6,8 @@
 //! [`life`]) and what its own death costs ([`crash`]), who counts as dead ([`stale`]), what it bounds ([`limits`],
 //! [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), a real Node app behind it
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
+//!
+//! What operators copy is tried as well: what Prometheus and Grafana are told ([`prometheus`]).
 
 mod apps;
 mod bad_peers;
@@ -24,6 +26,7 @@ mod limits;
 mod metrics;
 mod node;
 mod poll;
+mod prometheus;
 mod proxies;
 mod scopes;
 mod smuggling;

@@ -22,7 +22,7 @@ async fn listed(side: &Sidestream, field: &str) -> Vec<Option<f64>> {
 }
 
 /// From now on the peer is gone without a word: its socket drops every packet, so not even the kernel acknowledges.
-fn go_dark(client: &mut Client) {
+pub(crate) fn go_dark(client: &mut Client) {
     // One instruction of classic BPF: return 0, that is, keep no byte of any packet.
     let drop_all = SockFilter::new(0x06, 0, 0, 0);
     SockRef::from(&client.wire().socket).attach_filter(&[drop_all]).expect("a socket takes a filter");
