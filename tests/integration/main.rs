@@ -7,13 +7,15 @@
 //! [`storm`]) and when it is well ([`health`]), the traps others fell into ([`traps`]), a real Node app behind it
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
 //!
-//! What operators copy is tried as well: what Prometheus and Grafana are told ([`prometheus`]).
+//! What operators copy is tried as well: what Prometheus and Grafana are told ([`prometheus`]), and the image, the compose
+//! file and the manifests ([`deploy`]).
 
 mod apps;
 mod bad_peers;
 mod cli;
 mod clients;
 mod crash;
+mod deploy;
 mod docs;
 mod forward;
 mod guard;
