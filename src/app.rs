@@ -1,6 +1,11 @@
 //! The whole program, from configuration to exit: bind first, serve later, drain at the end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::{
@@ -223,6 +228,10 @@ impl Bound {
 
         let began = Instant::now();
         parts.readiness.set(State::Draining);
+        // Longer times than the clock can tell are as good as none.
+        if let Some(deadline) = SystemTime::now().checked_add(drain_time.saturating_add(DRAIN_SLACK)) {
+            parts.metrics.draining_until(deadline);
+        }
         let streams = parts.connections.len();
         info!(streams, seconds = drain_time.as_secs_f64(), "draining");
         parts.drain(drain_time);
@@ -285,6 +294,7 @@ struct Parts {
     hub: Arc<Hub>,
     schedule: Arc<Schedule>,
     connections: Arc<Connections>,
+    files: Arc<Files>,
     shards: Arc<Shards>,
     server: Arc<Server>,
     admin: Arc<Admin>,
@@ -303,6 +313,8 @@ impl Parts {
     ) -> io::Result<Self> {
         let routes: Arc<[Route]> = config.routes.clone().into();
         let files = Files::new(plan);
+        let sockets = Arc::clone(&files);
+        metrics.limits(plan.streams_max, config.max_topics, sockets.open_max());
         let upstream = Upstream::counted(config.upstream.authority.clone(), &files);
         let schedule = Schedule::new(config.poll_concurrency, Arc::clone(&metrics));
         let sources = Sources::new(
@@ -383,6 +395,7 @@ impl Parts {
             hub,
             schedule,
             connections,
+            files: sockets,
             shards,
             server: Arc::new(server),
             adviser,
@@ -414,7 +427,7 @@ impl Parts {
         tracker.spawn(async move { stopped.run_until_cancelled(board.run()).await });
 
         let (hub, connections) = (Arc::clone(&self.hub), Arc::clone(&self.connections));
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, files) = (Arc::clone(&self.metrics), Arc::clone(&self.files));
         let (routes, stopped) = (self.routes, stop.clone());
         tracker.spawn(async move {
             let sweeps = async {
@@ -422,6 +435,7 @@ impl Parts {
                     tokio::time::sleep(connections.sweep_interval()).await;
                     connections.sweep();
                     sweep_data_age(&hub, &metrics, routes);
+                    metrics.sockets(files.open());
                 }
             };
             stopped.run_until_cancelled(sweeps).await

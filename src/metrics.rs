@@ -4,7 +4,7 @@
 //! the enums of this file. All series of configured routes exist from the start at 0, so that `rate()` sees the first
 //! event. Names and units follow the Prometheus conventions; `promtool check metrics` is silent about them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -237,6 +237,13 @@ pub struct RouteId(pub usize);
 pub struct Metrics {
     routes: Vec<RouteMetrics>,
     rejected: Vec<IntCounter>,
+    connections_max: IntGauge,
+    topics_max: IntGauge,
+    /// Written by the sweep alone.
+    sockets: IntGauge,
+    sockets_max: IntGauge,
+    /// Seconds since the epoch; 0 until the drain begins.
+    drain_deadline: Gauge,
     refused: Vec<IntCounter>,
     upstream_waits: Vec<IntCounter>,
     heartbeat_lateness: Histogram,
@@ -357,6 +364,26 @@ impl Metrics {
         Ok(Self {
             routes,
             rejected: each(RejectReason::ALL, |reason| rejected.with_label_values(&[reason.as_str()])),
+            connections_max: gauge(
+                registry,
+                "connections_max",
+                "Client streams that may be open at once: --max-connections, or what the open files leave of it.",
+            )?,
+            topics_max: gauge(registry, "topics_max", "Topics that may live at once: --max-topics.")?,
+            sockets: gauge(registry, "sockets", "Sockets open now, of clients and to the app.")?,
+            sockets_max: gauge(
+                registry,
+                "sockets_max",
+                "Sockets from which on new streams and forwarded requests are turned away.",
+            )?,
+            drain_deadline: {
+                let gauge = Gauge::new(
+                    "sidestream_drain_deadline_timestamp_seconds",
+                    "When the drain will be over at the latest, in seconds since the epoch; 0 until it begins.",
+                )?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
             refused: each(Refused::ALL, |reason| refused.with_label_values(&[reason.as_str()])),
             upstream_waits: each(Purpose::OURS, |purpose| upstream_waits.with_label_values(&[purpose.as_str()])),
             heartbeat_lateness,
@@ -405,6 +432,25 @@ impl Metrics {
     /// How many streams were turned away for `reason` so far.
     pub fn rejected_count(&self, reason: RejectReason) -> u64 {
         self.rejected[reason as usize].get()
+    }
+
+    /// Tells the limits, which are the same for as long as the program runs.
+    pub fn limits(&self, connections: usize, topics: usize, sockets: usize) {
+        let known = [(&self.connections_max, connections), (&self.topics_max, topics), (&self.sockets_max, sockets)];
+        for (gauge, limit) in known {
+            gauge.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Tells how many sockets are open.
+    pub fn sockets(&self, open: usize) {
+        self.sockets.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// The drain has begun, and ends at `deadline` at the latest. Wall-clock time, since whoever reads it is elsewhere.
+    pub fn draining_until(&self, deadline: SystemTime) {
+        let since_epoch = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.drain_deadline.set(since_epoch.as_secs_f64());
     }
 
     /// Counts a request that was refused unread.
@@ -729,6 +775,12 @@ fn counter_vec(
     let vec = IntCounterVec::new(Opts::new(format!("sidestream_{name}"), help), labels)?;
     registry.register(Box::new(vec.clone()))?;
     Ok(vec)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(format!("sidestream_{name}"), help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
 }
 
 fn gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {

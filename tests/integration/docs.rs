@@ -16,7 +16,10 @@ use self::{
     page::{Page, expanded, files_below, root, spans},
     program::Labels,
 };
-use crate::harness::sidestream::{binary, finish};
+use crate::{
+    harness::sidestream::{binary, finish},
+    prometheus::rules::alerts,
+};
 
 /// Asserts that two lists hold the same, and says what is missing on which side.
 fn assert_same<'a>(
@@ -139,6 +142,34 @@ fn names_series(span: &str, series: &BTreeMap<String, Labels>, stats: &BTreeSet<
         }
     }
     Ok(())
+}
+
+/// What people copy into the graph; of the app's own errors there are series only in some builds.
+#[tokio::test]
+async fn queries_in_the_docs_name_series_that_exist() {
+    let (series, _) = program::series_and_stats().await;
+    let mut named = 0;
+    for page in Page::all() {
+        for block in page.blocks().into_iter().filter(|block| block.language == "promql") {
+            let words = block.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for name in words.filter_map(|word| word.strip_prefix("sidestream_")) {
+                let family =
+                    ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+                let is_known = series.contains_key(family) || name.starts_with("app_");
+                assert!(is_known, "{}: there is no sidestream_{name}", page.path);
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "only {named} series are named");
+}
+
+#[test]
+fn every_alert_has_its_section_in_the_runbook_and_no_other() {
+    let sections =
+        Page::read("docs/runbook.md").anchors().into_iter().filter(|anchor| anchor.starts_with("sidestream"));
+    let alerts: Vec<_> = alerts().into_keys().map(|name| name.to_lowercase()).collect();
+    assert_same("alerts", &sections.collect::<Vec<_>>(), &alerts);
 }
 
 #[test]

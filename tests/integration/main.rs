@@ -7,6 +7,9 @@
 //! [`storm`]) and when it is well ([`health`]), what the dashboard is told ([`stats`]) and what is
 //! recommended ([`advice`]), the traps others fell into ([`traps`]), a real Node app behind it
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
+//!
+//! What operators copy is tried as well: what Prometheus and Grafana are told ([`prometheus`]), and the image, the compose
+//! file and the manifests ([`deploy`]).
 
 mod advice;
 mod app_errors;
@@ -16,6 +19,7 @@ mod cli;
 mod clients;
 mod crash;
 mod dashboard;
+mod deploy;
 mod docs;
 mod forward;
 mod guard;
@@ -28,6 +32,7 @@ mod limits;
 mod metrics;
 mod node;
 mod poll;
+mod prometheus;
 mod proxies;
 mod scopes;
 mod smuggling;

@@ -68,6 +68,7 @@ async fn every_series_of_every_route_exists_from_the_start_at_0() {
         assert_eq!(samples.get("http_requests_total", &[("code", code)]), 0.0);
     }
     assert_eq!(samples.get("heartbeat_lateness_seconds_count", &[]), 0.0);
+    assert_eq!(samples.get("drain_deadline_timestamp_seconds", &[]), 0.0);
     assert_eq!(samples.get("build_info", &[]), 1.0);
     assert!(samples.names().any(|name| name == "process_open_fds"));
     assert!(samples.names().any(|name| name == "process_resident_memory_bytes"));
@@ -224,6 +225,55 @@ async fn the_two_sides_are_apart() {
 
     assert_eq!(metrics_in_public.text(), "the app");
     assert_eq!(app_in_admin.status(), 404);
+}
+
+/// An alert about a limit needs both numbers: how much there is, and how much there may be.
+#[tokio::test]
+async fn the_limits_are_told_beside_what_is_used_of_them() {
+    let app = App::start();
+    app.job("v1").answer(running(1));
+    let side = Sidestream::before(&app)
+        .route(PROGRESS)
+        .flag("--max-connections", "7")
+        .flag("--max-topics", "5")
+        .open_files(1024)
+        .start()
+        .await;
+
+    let at_rest = side.metrics().await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = side.sse("/api/progress/v1").open().await;
+        client.next_event().await;
+        clients.push(client);
+    }
+    side.until("the sockets of three clients", |samples| samples.get("sockets", &[]) >= 3.0).await;
+    drop(clients);
+    side.until_quiet().await;
+    side.until("their sockets to be closed", |samples| samples.get("sockets", &[]) < 3.0).await;
+
+    assert_eq!(at_rest.get("connections_max", &[]), 7.0);
+    assert_eq!(at_rest.get("topics_max", &[]), 5.0);
+    assert_eq!(at_rest.get("sockets_max", &[]), 1024.0 - 48.0 - 2.0 * 64.0, "what the README says is kept back");
+}
+
+/// Who looks from elsewhere sees a drain, and whether it is late.
+#[tokio::test]
+async fn the_end_of_the_drain_is_told_while_it_lasts() {
+    let app = App::start();
+    app.job("v1").answer(running(1));
+    let side = Sidestream::before(&app).route(PROGRESS).flag("--drain", "1h").start().await;
+    let mut client = side.sse("/api/progress/v1").open().await;
+    client.next_event().await;
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the epoch is over").as_secs_f64();
+
+    let before = now();
+    side.signal(rustix::process::Signal::TERM);
+    side.until("the drain to begin", |samples| samples.get("drain_deadline_timestamp_seconds", &[]) > 0.0).await;
+    let after = now();
+    let deadline = side.metric("drain_deadline_timestamp_seconds", &[]).await;
+
+    assert!((before + 3600.0..=after + 3602.0).contains(&deadline), "{before} {deadline} {after}");
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ pub(super) enum Kind {
     NginxGzip,
     NginxHttp11,
     NginxInner,
+    NginxGap,
     Haproxy,
     /// The same file without its `option http-no-delay`.
     HaproxyDelaying,
@@ -91,6 +92,7 @@ impl Kind {
             Self::NginxGzip => "deploy/proxies/nginx-gzip.conf",
             Self::NginxHttp11 => "deploy/proxies/nginx-http11.conf",
             Self::NginxInner => "deploy/proxies/nginx-inner.conf",
+            Self::NginxGap => "deploy/proxies/nginx-gap.conf",
             Self::Haproxy | Self::HaproxyDelaying => "deploy/proxies/haproxy.cfg",
             Self::Caddy => "deploy/proxies/Caddyfile",
             Self::Apache => "deploy/proxies/apache.conf",
@@ -106,7 +108,7 @@ impl Kind {
     /// The Debian package, which is also the name of its program.
     fn package(self) -> &'static str {
         match self {
-            Self::Nginx | Self::NginxGzip | Self::NginxHttp11 | Self::NginxInner => "nginx",
+            Self::Nginx | Self::NginxGzip | Self::NginxHttp11 | Self::NginxInner | Self::NginxGap => "nginx",
             Self::Haproxy | Self::HaproxyDelaying => "haproxy",
             Self::Caddy => "caddy",
             Self::Apache => "apache2",
