@@ -87,12 +87,22 @@ impl ErrorCounter {
     /// Takes the next bytes of the output, and gives the number of errors whose first line ended in them.
     pub fn push(&mut self, bytes: &[u8]) -> u64 {
         let mut errors = 0;
-        for &byte in bytes {
-            if matches!(byte, b'\n' | b'\r') {
+        let mut rest = bytes;
+        while let Some((&first, after)) = rest.split_first() {
+            if matches!(first, b'\n' | b'\r') {
                 self.text = plain::Plain::default();
                 errors += u64::from(self.end_line());
-            } else if self.text.is_visible(byte) && self.line.push(byte) {
-                errors += u64::from(self.end_line());
+                rest = after;
+            } else if self.text.is_visible(first) {
+                // Up to the next byte that needs a look of its own.
+                let end = after.iter().position(|byte| matches!(*byte, b'\n' | b'\r' | plain::ESC));
+                let (run, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1).min(self.line.room()));
+                if self.line.push(run) {
+                    errors += u64::from(self.end_line());
+                }
+                rest = after;
+            } else {
+                rest = after;
             }
         }
         errors

@@ -3,7 +3,7 @@
 /// A line longer than this ends here, and the next one begins: who never ends one is counted all the same.
 const LENGTH_MAX: usize = 256 * 1024;
 
-/// What is looked for in a line; all of it begins with one of [`FIRST`].
+/// What is looked for in a line; what they begin with is in [`IS_FIRST`].
 const PHRASES: [&[u8]; 8] = [
     // What the error is called: in brackets it is part of a headline, behind `new` it is source, and as a property it
     // stands below a stack.
@@ -18,7 +18,15 @@ const PHRASES: [&[u8]; 8] = [
     b"uncaughtException",
     b"unhandledRejection",
 ];
-const FIRST: &[u8] = b"E[ncCu";
+const IS_FIRST: [bool; 256] = {
+    let mut is_first = [false; 256];
+    let mut index = 0;
+    while index < PHRASES.len() {
+        is_first[PHRASES[index][0] as usize] = true;
+        index += 1;
+    }
+    is_first
+};
 
 const CODE: usize = 0;
 const CODE_IN_HEADLINE: usize = 1;
@@ -89,21 +97,24 @@ impl Mention {
 // === impl Line ===
 
 impl Line {
-    /// Takes a byte, and says whether the line is so long that it ends here.
-    pub(super) fn push(&mut self, byte: u8) -> bool {
-        if let Some(place) = self.head.get_mut(self.length) {
-            *place = byte;
+    /// How many bytes it takes before it is so long that it ends; at least one.
+    pub(super) fn room(&self) -> usize {
+        LENGTH_MAX - self.length
+    }
+
+    /// Takes bytes, at most as many as there is room for, and says whether the line is so long that it ends here.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        for (place, byte) in self.head.iter_mut().skip(self.length).zip(bytes) {
+            *place = *byte;
         }
-        self.length += 1;
-        self.has_blank |= byte.is_ascii_whitespace();
-        self.tail = match (byte, self.tail) {
-            (b':', _) => Tail::Colon,
-            (b'0'..=b'9', Tail::Colon | Tail::Number) => Tail::Number,
-            _ => Tail::Other,
-        };
-        // Nearly all bytes of an output are none of these.
-        if self.is_matching || FIRST.contains(&byte) {
-            self.look(byte);
+        self.length += bytes.len();
+        self.has_blank = self.has_blank || bytes.iter().any(u8::is_ascii_whitespace);
+        self.tail = self.tail.after(bytes);
+        for &byte in bytes {
+            // Nearly all bytes of an output are none of these.
+            if self.is_matching || IS_FIRST[usize::from(byte)] {
+                self.look(byte);
+            }
         }
         self.length >= LENGTH_MAX
     }
@@ -111,6 +122,9 @@ impl Line {
     fn look(&mut self, byte: u8) {
         self.is_matching = false;
         for (index, (phrase, matched)) in PHRASES.iter().zip(&mut self.matched).enumerate() {
+            if *matched == 0 && phrase[0] != byte {
+                continue;
+            }
             if advance(phrase, matched, byte) {
                 self.found[index] = true;
                 // Where it is more than a code alone, the code in it was counted, or is about to be.
@@ -181,6 +195,22 @@ impl Line {
     }
 }
 
+// === impl Tail ===
+
+impl Tail {
+    /// The tail when these bytes follow.
+    fn after(self, bytes: &[u8]) -> Self {
+        let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        match (bytes.len().checked_sub(digits + 1).map(|at| bytes[at]), self) {
+            (Some(b':'), _) if digits > 0 => Self::Number,
+            (Some(b':'), _) => Self::Colon,
+            (None, Self::Colon | Self::Number) if digits > 0 => Self::Number,
+            (None, tail) if digits == 0 => tail,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Takes a byte into the longest beginning of `phrase` that the last bytes were, and says whether they are all of it.
 fn advance(phrase: &[u8], matched: &mut usize, byte: u8) -> bool {
     // Whatever else could have begun stands in the phrase itself.
@@ -209,12 +239,9 @@ mod tests {
     #[test]
     fn every_phrase_is_looked_for() {
         for (index, phrase) in PHRASES.iter().enumerate() {
-            assert!(FIRST.contains(&phrase[0]), "{}", phrase.escape_ascii());
             for text in [phrase.to_vec(), [&phrase[..3], phrase].concat(), [b"EE[[cc", *phrase].concat()] {
                 let mut line = Line::default();
-                for byte in text {
-                    line.push(byte);
-                }
+                line.push(&text);
                 assert!(line.found[index], "{}", phrase.escape_ascii());
             }
         }
@@ -224,9 +251,7 @@ mod tests {
     fn a_code_alone_is_told_from_one_in_a_headline() {
         let codes = |text: &str| {
             let mut line = Line::default();
-            for byte in text.bytes() {
-                line.push(byte);
-            }
+            line.push(text.as_bytes());
             line.codes
         };
         assert_eq!(codes("TypeError [ERR_INVALID_STATE]: x"), 0);

@@ -1,5 +1,8 @@
 //! Text without its colours.
 
+/// What every sequence begins with. Behind text, all is text up to the next one.
+pub(super) const ESC: u8 = 0x1b;
+
 /// Which bytes of an output are text, and which belong to an escape sequence of a terminal (ECMA-48, section 5). A new one
 /// for each line: a sequence that is never ended hides no more than its own line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +22,6 @@ pub(super) enum Plain {
 impl Plain {
     /// Takes the next byte, and says whether it is text.
     pub(super) fn is_visible(&mut self, byte: u8) -> bool {
-        const ESC: u8 = 0x1b;
         const BEL: u8 = 0x07;
         let was_text = *self == Self::Text;
         *self = match (*self, byte) {
