@@ -202,9 +202,8 @@ impl Tail {
     fn after(self, bytes: &[u8]) -> Self {
         let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
         match (bytes.len().checked_sub(digits + 1).map(|at| bytes[at]), self) {
-            (Some(b':'), _) if digits > 0 => Self::Number,
+            (Some(b':'), _) | (None, Self::Colon | Self::Number) if digits > 0 => Self::Number,
             (Some(b':'), _) => Self::Colon,
-            (None, Self::Colon | Self::Number) if digits > 0 => Self::Number,
             (None, tail) if digits == 0 => tail,
             _ => Self::Other,
         }

@@ -172,6 +172,21 @@ async fn what_makes_no_sense_of_an_app_is_refused() {
     }
 }
 
+// Platforms set PORT to where the outermost process is to listen, and that is the sidecar now.
+#[tokio::test]
+async fn a_port_that_the_app_can_not_have_is_warned_of() {
+    let check = async |port: &str, args: &[&str]| {
+        let mut program = binary();
+        program.env("PORT", port).args(["check", "--listen", "127.0.0.1:8080"]).args(args);
+        let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        finish(child.expect("it starts")).await.stdout.contains("PORT in the environment is the port of --listen")
+    };
+
+    assert!(check("8080", &["--", "node", "build"]).await);
+    assert!(!check("3000", &["--", "node", "build"]).await);
+    assert!(!check("8080", &[]).await, "there is no app of ours");
+}
+
 // Else a start that fails would leave an app without a sidecar.
 #[tokio::test]
 async fn the_app_is_started_when_the_addresses_are_ours() {
