@@ -49,6 +49,25 @@ async function itCountsWhatHappened(tab) {
   assert.equal(await tab.locator('#ends tbody tr').filter({ hasText: PROGRESS }).locator('td').nth(1).textContent(), '3');
 }
 
+/** The charts are about the route that is picked, and about nothing else. */
+async function chartsShowOneRoute(tab) {
+  const lanes = () => tab.locator('#chart-flow .lane').evaluateAll((all) => all
+    .filter((lane) => lane.querySelector('.bars').getAttribute('d'))
+    .map((lane) => lane.querySelector('.name').textContent.replace('▲ ', '')));
+  const active = () => tab.locator('#chart-active .legend b').textContent();
+  const expected = {
+    '': [String(PLACES), ['opened', 'closed: client', 'closed: done', 'closed: upstream']],
+    [PROGRESS]: [String(PLACES), ['opened', 'closed: client', 'closed: done']],
+    '(forwarded)': ['0', ['opened', 'closed: upstream']]
+  };
+  for (const [route, [streams, happened]] of Object.entries(expected)) {
+    await tab.locator('#chart-route').selectOption(route);
+    assert.equal(await active(), streams, route);
+    assert.deepEqual((await lanes()).sort(), happened.sort(), route);
+  }
+  await tab.locator('#chart-route').selectOption('');
+}
+
 const number = (text) => Number(text.replaceAll(',', ''));
 
 async function nothingSecretIsShown(tab, side) {
@@ -231,6 +250,7 @@ async function itIsRight(browser, app) {
   const staying = await makeFigures(app, side);
   await figuresAreThoseOfTheMetrics(tab, side);
   await itCountsWhatHappened(tab);
+  await chartsShowOneRoute(tab);
   await nothingSecretIsShown(tab, side);
   console.log('the figures are those of /metrics, and nothing secret is there');
   await everybodyCanReadIt(browser, side);

@@ -126,7 +126,7 @@ export class Lanes {
     for (const lane of lanes) {
       let most = 0;
       if (lane.ring) this.#history.each(-Infinity, (_, place) => (most = Math.max(most, lane.ring[place] || 0)));
-      if (lane.isKept || most > 0) this.#lane(lane, most);
+      if (lane.isKept || most > 0 || this.#lanes.has(lane.label)) this.#lane(lane, most);
     }
     // In the order of the list, whenever they have come.
     const order = new Map(lanes.map((lane, n) => [lane.label, n]));

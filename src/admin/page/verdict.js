@@ -65,8 +65,8 @@ function* findings(stats, recent) {
   if (deaths > 0) yield warn('The app has died', `${many(deaths, 'time')} ${inTime}.`);
   const invalid = Math.round(recent('invalid.app'));
   if (invalid > 0) yield warn('The app writes to closed streams', `${many(invalid, 'invalid-state error')} ${inTime}.`);
-  const warnings = (stats.recommendations ?? []).filter(({ severity }) => severity === 'warning').length;
-  if (warnings > 0) yield warn('Something should be changed', `${many(warnings, 'warning')} below.`);
+  const [first, ...others] = (stats.recommendations ?? []).filter(({ severity }) => severity === 'warning');
+  if (first) yield warn(first.title, others.length ? `${others.length + 1} warnings are below.` : 'What to change is below.');
 }
 
 /** The level, one line, and what else there is to say. */
