@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use rustix::process::Signal;
 
-use super::{OF_A_WATCHED_APP, rules, server::Prometheus};
+use super::{OF_A_WATCHED_APP, OF_TIME, rules, server::Prometheus};
 use crate::{
     harness::{
         app::{Answer, App},
@@ -17,9 +17,6 @@ use crate::{
     },
     stale::go_dark,
 };
-
-/// These look at the clock only: on a machine that stands still for a second they would fire, rightly.
-const OF_TIME: [&str; 2] = ["SidestreamHeartbeatsLate", "SidestreamDataTooOld"];
 
 /// A watcher of one program's alerts.
 struct Watch<'a> {
@@ -70,7 +67,12 @@ async fn every_alert_fires_on_a_real_run_with_its_fault_and_none_on_the_one_besi
         .flag("--stale-after", "1s")
         .start()
         .await;
-    let crowded = Sidestream::before(&healthy_app).route(&route).flag("--drain", "2s").open_files(200).start().await;
+    let crowded = Sidestream::before(&healthy_app)
+        .route(&progress("heartbeat=500ms"))
+        .flag("--drain", "20s")
+        .open_files(200)
+        .start()
+        .await;
     let targets = [&healthy, &faulty, &crowded].map(Sidestream::admin_addr);
     let prometheus = Prometheus::start(&targets, &rules::sharpened()).await;
     let mut kept = Vec::new();
@@ -163,8 +165,9 @@ async fn faults_of_a_process(mut side: Sidestream, prometheus: &Prometheus) -> B
         () = alerts.fires("SidestreamReconnectStorm") => {}
     }
 
+    let line = 0.8 * side.metric("sockets_max", &[]).await;
     let mut idle = Vec::new();
-    while side.metric("sockets", &[]).await <= 0.8 * side.metric("sockets_max", &[]).await {
+    while idle.len() as f64 <= line {
         idle.push(side.get("/").connect().await);
     }
     alerts.fires("SidestreamFilesNearLimit").await;
@@ -174,13 +177,14 @@ async fn faults_of_a_process(mut side: Sidestream, prometheus: &Prometheus) -> B
     for _ in 0..5 {
         clients.push(watch(&side, "/api/progress/v1").await);
     }
-    // The kernel gives it no time until a scrape has waited for it in vain, which is a second.
+    // The kernel gives it no time until a scrape that began a second later has waited for it in vain.
+    let stopped = prometheus.query("vector(time())").await[0].1;
     side.signal(Signal::STOP);
-    alerts.until(r#"up{instance="$self"} == 0"#).await;
+    alerts.until(&format!(r#"timestamp(up{{instance="$self"}} == 0) > {stopped} + 1"#)).await;
     side.signal(Signal::CONT);
     alerts.fires("SidestreamHeartbeatsLate").await;
 
-    // A request that takes its time holds the drain up for as long as it may.
+    // A request that takes its time holds the drain up.
     let slow = side.get("/slow").send().await;
     side.signal(Signal::TERM);
     alerts.fires("SidestreamDrainStuck").await;
