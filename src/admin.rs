@@ -3,11 +3,12 @@
 //! It has a listener of its own, so that it can stay closed to the world and answers when the public side drains. Nothing
 //! here shows a credential, a query string or an id of a job.
 
+mod page;
+
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,10 +24,9 @@ use tracing::{debug, warn};
 
 use crate::{
     accept::Acceptor,
-    event::{self, Event},
     health::{Health, Sick},
     readiness::{Readiness, State},
-    stats::Stats,
+    stats::board::Board,
 };
 
 /// What the admin side answers from.
@@ -39,18 +39,11 @@ pub struct Admin {
     /// Whether it works there.
     pub health: Arc<Health>,
     /// The dashboard's data.
-    pub stats: Stats,
+    pub board: Arc<Board>,
 }
 
 /// What the admin side answers with.
 type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
-
-/// How often `/api/stats/stream` tells.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-
-/// The page's own rules: nothing from elsewhere, and nobody else may frame it.
-const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                   base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 // === impl Admin ===
 
@@ -90,23 +83,22 @@ impl Admin {
                 State::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
                 State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             },
-            "/api/stats" => typed("application/json", self.stats.json(self.readiness.get()).await.to_string().into()),
+            "/api/stats" => typed("application/json", self.board.fresh().await),
             "/api/stats/stream" => self.stream(),
-            "/" => typed("text/html; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.html"))),
-            "/page.css" => typed("text/css; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.css"))),
-            "/page.js" => typed("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("admin/page.js"))),
-            _ => text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz, /api/stats or /api/stats/stream\n"),
+            path => match page::at(path) {
+                Some(file) => typed(file.content_type, Bytes::from_static(file.body)),
+                None => {
+                    text(StatusCode::NOT_FOUND, "try /, /metrics, /livez, /readyz, /api/stats or /api/stats/stream\n")
+                }
+            },
         }
     }
 
     /// The same, told again and again. Not one of the program's own streams: it would count itself.
-    fn stream(self: Arc<Self>) -> Response<AdminBody> {
-        let ticks = tokio::time::interval(TELL_EVERY);
-        let told = futures_util::stream::unfold((self, ticks), |(admin, mut ticks)| async move {
-            ticks.tick().await;
-            let data = admin.stats.json(admin.readiness.get()).await.to_string();
-            let frame = event::encoded(&Event { id: None, name: None, data });
-            Some((Ok(Frame::data(frame.block())), (admin, ticks)))
+    fn stream(&self) -> Response<AdminBody> {
+        let told = futures_util::stream::unfold(self.board.viewer(), |mut viewer| async move {
+            let block = viewer.next().await?;
+            Some((Ok(Frame::data(block)), viewer))
         });
         let mut response = typed("text/event-stream", Bytes::new());
         *response.body_mut() = StreamBody::new(told).boxed_unsync();
@@ -144,7 +136,7 @@ fn typed(content_type: &'static str, body: Bytes) -> Response<AdminBody> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CSP));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
@@ -159,7 +151,7 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
         net::TcpStream,
     };
     // Container runtimes kill a check after some seconds of their own; this one says why first.
-    const PATIENCE: Duration = Duration::from_secs(3);
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
     const ANSWER_MAX: u64 = 4096;
     let ask = |addr: SocketAddr| -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;

@@ -17,7 +17,11 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
+    advice::gather::{self, Adviser},
+    app_log::AppLog,
+    app_view::AppView,
     canary::Canary,
+    child::{Child, End, launch::Launcher},
     config::Config,
     connections::{Connections, Limits},
     files::{self, Files, Plan},
@@ -33,7 +37,7 @@ use crate::{
     shard::Shards,
     shutdown::Shutdown,
     source::{Asker, Sources, schedule::Schedule},
-    stats::Stats,
+    stats::{Stats, board::Board},
     stream::{Streams, admission::Admissions, body},
     topic::Store,
     upstream::Upstream,
@@ -41,6 +45,10 @@ use crate::{
 
 /// How long the drain waits, after the last stream was told to end, for what is still on its way.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
+
+/// How long the drain takes when the app has ended: what is forwarded gets no answer any more, and whoever starts us anew
+/// is not to wait.
+const DRAIN_WITHOUT_APP: Duration = Duration::from_secs(1);
 
 /// Clients that wait in the kernel to be accepted, as far as it allows (`net.core.somaxconn`, mostly 4,096): when thousands
 /// come back in the same second, a longer queue means fewer that are dropped and try again seconds later.
@@ -73,6 +81,7 @@ pub struct Bound {
     admin: Option<(SocketAddr, TcpListener)>,
     registry: Registry,
     metrics: Arc<Metrics>,
+    launcher: Option<Launcher>,
 }
 
 /// How the program came to its end.
@@ -84,6 +93,8 @@ pub enum Exit {
     Cut,
     /// A second signal: it ended at once.
     Aborted,
+    /// The app ended by itself, or not as it was told to: this is its status.
+    App(u8),
 }
 
 /// Opens the sockets and makes the metrics; nothing is answered yet.
@@ -94,6 +105,8 @@ pub enum Exit {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn bind(config: Config) -> Result<Bound, BindError> {
+    // Before our limit of open files is raised, which the app is not to inherit.
+    let launcher = config.command.clone().map(Launcher::new);
     let plan = plan_files(&config);
     let mut public = Vec::new();
     for addr in &config.listen {
@@ -111,7 +124,7 @@ pub fn bind(config: Config) -> Result<Bound, BindError> {
     }
     let metrics = Arc::new(Metrics::register(&registry, &names)?);
     registry.register(Box::new(ProcessCollector::for_self()))?;
-    Ok(Bound { config, plan, public, admin, registry, metrics })
+    Ok(Bound { config, plan, public, admin, registry, metrics, launcher })
 }
 
 fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, TcpListener), BindError> {
@@ -162,9 +175,9 @@ impl Bound {
 
     /// Serves until `shutdown` says otherwise, then leaves in good order.
     pub async fn run(self, shutdown: Shutdown) -> Exit {
-        let Self { config, plan, public, admin, registry, metrics } = self;
-        let drain_time = config.drain;
-        let parts = match Parts::new(&config, plan, registry, metrics) {
+        let Self { config, plan, public, admin, registry, metrics, launcher } = self;
+        let view = Arc::new(AppView::new(&config));
+        let parts = match Parts::new(&config, plan, registry, metrics, Arc::clone(&view)) {
             Ok(parts) => parts,
             Err(error) => {
                 tracing::error!(%error, "the shards can't be started");
@@ -175,6 +188,11 @@ impl Bound {
         // Ends what outlives the streams: the admin side, the walks, the schedule.
         let stop = CancellationToken::new();
         parts.spawn_walks(&tracker, &stop);
+        if let Some(path) = config.app_log.clone() {
+            // It is opened before anybody can ask us for anything, so that nothing is missed of what follows.
+            let (log, stopped) = (AppLog::open(path, Arc::clone(&parts.metrics)), stop.clone());
+            tracker.spawn(async move { stopped.run_until_cancelled(log.run()).await });
+        }
         let addrs: Vec<_> = public.iter().map(|(addr, _)| *addr).collect();
         let (health, stopped, drain) = (Arc::clone(&parts.admin.health), stop.clone(), shutdown.drain.clone());
         tracker.spawn(async move { stopped.run_until_cancelled(health.run(&addrs, drain)).await });
@@ -185,12 +203,28 @@ impl Bound {
             tracker.spawn(Arc::clone(&parts.admin).serve(listener, stop.clone()));
         }
         let clients = TaskTracker::new();
+        // Cut at the end in any case; the signal's own abort still says then whether there was one.
+        let serving = Shutdown { drain: shutdown.drain.clone(), abort: shutdown.abort.child_token() };
         for (addr, listener) in public {
             info!(side = "public", %addr, upstream = %config.upstream.authority, "listening");
-            clients.spawn(Arc::clone(&parts.server).serve(listener, clients.clone(), shutdown.clone()));
+            clients.spawn(Arc::clone(&parts.server).serve(listener, clients.clone(), serving.clone()));
         }
 
-        shutdown.drain.cancelled().await;
+        let start = |launcher| Child::start(launcher, config.app_restart, Arc::clone(&parts.metrics), view, &shutdown);
+        let child = match launcher.map(start).transpose() {
+            Ok(child) => child,
+            Err(error) => {
+                tracing::error!(%error, "the app can't be looked after");
+                return Exit::Aborted;
+            }
+        };
+
+        let (mut end, drain_time) = tokio::select! {
+            () = shutdown.drain.cancelled() => (None, config.drain),
+            end = ended(child.as_ref()) => (Some(end), config.drain.min(DRAIN_WITHOUT_APP)),
+        };
+        let is_ordered = end.is_none();
+        shutdown.drain.cancel();
 
         let began = Instant::now();
         parts.readiness.set(State::Draining);
@@ -200,31 +234,55 @@ impl Bound {
         }
         let streams = parts.connections.len();
         info!(streams, seconds = drain_time.as_secs_f64(), "draining");
-        parts.connections.drain(drain_time);
-        parts.shards.drain(drain_time);
+        parts.drain(drain_time);
         clients.close();
         let everybody_left = async {
             clients.wait().await;
             parts.connections.wait_empty().await;
         };
-        let exit = tokio::select! {
-            () = everybody_left => Exit::Drained,
-            () = tokio::time::sleep(drain_time + DRAIN_SLACK) => Exit::Cut,
-            () = shutdown.abort.cancelled() => Exit::Aborted,
+        tokio::pin!(everybody_left);
+        let mut cut_at = began + drain_time + DRAIN_SLACK;
+        let exit = loop {
+            tokio::select! {
+                () = &mut everybody_left => break Exit::Drained,
+                () = tokio::time::sleep_until(cut_at) => break Exit::Cut,
+                () = shutdown.abort.cancelled() => break Exit::Aborted,
+                // By a terminal that told us both, say.
+                its = ended(child.as_ref()), if end.is_none() => {
+                    end = Some(its);
+                    parts.drain(DRAIN_WITHOUT_APP);
+                    cut_at = cut_at.min(Instant::now() + DRAIN_WITHOUT_APP + DRAIN_SLACK);
+                }
+            }
         };
-        shutdown.abort.cancel();
+        serving.abort.cancel();
         clients.wait().await;
         parts.shards.stop();
-        stop.cancel();
-        tracker.close();
-        tracker.wait().await;
         let seconds = began.elapsed().as_secs_f64();
         match exit {
-            Exit::Drained => info!(seconds, "drained"),
+            Exit::Drained | Exit::App(_) => info!(seconds, "drained"),
             Exit::Cut => warn!(seconds, "the time for the drain is over; what was left was cut"),
             Exit::Aborted => warn!(seconds, "cut by a second signal"),
         }
-        exit
+        if let Some(child) = &child {
+            end = Some(child.stop(&shutdown.abort).await);
+        }
+        stop.cancel();
+        tracker.close();
+        tracker.wait().await;
+        match end {
+            _ if shutdown.abort.is_cancelled() => Exit::Aborted,
+            Some(end) if !is_ordered || !end.is_as_ordered() => Exit::App(end.status()),
+            _ => exit,
+        }
+    }
+}
+
+/// Waits for the end of the app; for ever, if it is not ours.
+async fn ended(child: Option<&Child>) -> End {
+    match child {
+        Some(child) => child.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -240,12 +298,19 @@ struct Parts {
     shards: Arc<Shards>,
     server: Arc<Server>,
     admin: Arc<Admin>,
+    adviser: Arc<Adviser>,
 }
 
 // === impl Parts ===
 
 impl Parts {
-    fn new(config: &Config, plan: Plan, registry: Registry, metrics: Arc<Metrics>) -> io::Result<Self> {
+    fn new(
+        config: &Config,
+        plan: Plan,
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        app: Arc<AppView>,
+    ) -> io::Result<Self> {
         let routes: Arc<[Route]> = config.routes.clone().into();
         let files = Files::new(plan);
         let sockets = Arc::clone(&files);
@@ -284,12 +349,26 @@ impl Parts {
             .then(|| Guard::new(RouteId(routes.len()), Arc::clone(&connections), pacing, Arc::clone(&metrics)));
         let canary = Canary::new(&connections, &metrics);
         let readiness = Readiness::default();
+        let adviser = Adviser::new(gather::Sources {
+            routes: Arc::clone(&routes),
+            heartbeat: config.heartbeat_interval,
+            metrics: Arc::clone(&metrics),
+            hub: Arc::clone(&hub),
+            schedule: Arc::clone(&schedule),
+            connections: Arc::clone(&connections),
+            files: Arc::clone(&files),
+        });
         let stats = Stats {
             routes: Arc::clone(&routes),
             metrics: Arc::clone(&metrics),
             hub: Arc::clone(&hub),
+            schedule: Arc::clone(&schedule),
             connections: Arc::clone(&connections),
             shards: Arc::clone(&shards),
+            app,
+            files: Arc::clone(&files),
+            readiness: readiness.clone(),
+            adviser: Arc::clone(&adviser),
             began: Instant::now(),
         };
         let server = Server {
@@ -309,7 +388,7 @@ impl Parts {
                 registry,
                 readiness: readiness.clone(),
                 health: Health::new(Arc::clone(&shards), Arc::clone(&schedule), canary, files),
-                stats,
+                board: Board::new(stats),
             }),
             readiness,
             metrics,
@@ -319,7 +398,14 @@ impl Parts {
             files: sockets,
             shards,
             server: Arc::new(server),
+            adviser,
         })
+    }
+
+    /// Ends the streams over this time, or what is left of them sooner than they were told before.
+    fn drain(&self, time: Duration) {
+        self.connections.drain(time);
+        self.shards.drain(time);
     }
 
     /// The loops that go over everything: each ends with `stop`.
@@ -331,6 +417,14 @@ impl Parts {
         let schedule = Arc::clone(&self.schedule);
         let stopped = stop.clone();
         tracker.spawn(async move { stopped.run_until_cancelled(schedule.run()).await });
+
+        let adviser = Arc::clone(&self.adviser);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(adviser.run()).await });
+
+        let board = Arc::clone(&self.admin.board);
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(board.run()).await });
 
         let (hub, connections) = (Arc::clone(&self.hub), Arc::clone(&self.connections));
         let (metrics, files) = (Arc::clone(&self.metrics), Arc::clone(&self.files));

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::child::restart::RestartPolicy;
 use crate::cli::value::time;
 use crate::config::Config;
 use crate::event::HeartbeatForm;
@@ -28,6 +29,12 @@ pub fn describe(config: &Config, open_files: Option<u64>) -> String {
     }
     text.push_str("\nEverything else\n");
     paragraph(&mut text, INDENT, &everything_else(config));
+    if config.command.is_some() || config.app_log.is_some() {
+        text.push_str("\nThe app\n");
+    }
+    for sentence in app(config) {
+        paragraph(&mut text, INDENT, &sentence);
+    }
     text.push_str("\nLimits\n");
     for sentence in limits(config, &plan) {
         paragraph(&mut text, INDENT, &sentence);
@@ -224,6 +231,29 @@ fn everything_else(config: &Config) -> String {
          heartbeat between events after {} of silence.",
         time(config.heartbeat_interval),
     )
+}
+
+fn app(config: &Config) -> Vec<String> {
+    let mut sentences = Vec::new();
+    if let Some(command) = &config.command {
+        let again = match config.app_restart {
+            RestartPolicy::Never => "When it ends, so does the sidecar, with its exit status.",
+            RestartPolicy::OnFailure => {
+                "When it ends with a status other than 0 or by a signal, it is started again after a pause of up to 30s; \
+                 with 0, the sidecar ends too."
+            }
+            RestartPolicy::Always => "However it ends, it is started again after a pause of up to 30s.",
+        };
+        sentences.push(format!(
+            "Is started once the addresses are open, as: {command}. What it prints is passed on, and its invalid-state \
+             errors are counted there. {again} When the process is told to stop, the app is told after the streams have \
+             ended, and killed 8s later."
+        ));
+    }
+    if let Some(log) = &config.app_log {
+        sentences.push(format!("Invalid-state errors are counted in its log, {}, from now on.", log.display()));
+    }
+    sentences
 }
 
 fn limits(config: &Config, plan: &Plan) -> Vec<String> {

@@ -1,13 +1,17 @@
 //! The command line: flags, their environment twins, and the help.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::child::restart::RestartPolicy;
 use crate::config::UpstreamAddr;
 use crate::event::HeartbeatForm;
 use crate::log::LogArgs;
@@ -41,6 +45,7 @@ Examples:
   sidestream --route 'path=/api/progress/{id},poll=/api/videos/{id}'
   sidestream --route path=/api/events,subscribe --upstream http://127.0.0.1:5173
   sidestream check --route 'path=/api/progress?id={id},poll=/api/videos/{id}'
+  PORT=3000 sidestream --app-restart on-failure -- node build
 
 Durations are written 15s, 500ms or 1m30s. Every flag can also be set by the
 environment variable beside it; lists are separated by commas there, several
@@ -214,9 +219,21 @@ pub struct RunArgs {
         value_parser = value::duration, help_heading = "Life")]
     pub drain: Duration,
 
+    /// When the app of `-- COMMAND` is started again [default: never]
+    #[arg(long, env = "SIDESTREAM_APP_RESTART", value_name = "WHEN", help_heading = "App")]
+    pub app_restart: Option<RestartPolicy>,
+
+    /// File in which an app that runs elsewhere logs: its invalid-state errors are counted, also over rotations
+    #[arg(long, env = "SIDESTREAM_APP_LOG", value_name = "FILE", help_heading = "App")]
+    pub app_log: Option<PathBuf>,
+
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogArgs,
+
+    /// The app: started when the addresses are open, its output passed on and counted, its exit status ours
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// The flags of `demo`.
@@ -252,6 +269,37 @@ pub enum AdminListen {
     At(SocketAddr),
 }
 
+// === impl Cli ===
+
+impl Cli {
+    /// Reads the command line of the process; says what is wrong with it, and exits, if it makes no sense.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_tip(error).exit())
+    }
+}
+
+/// A word that stands alone is mostly the app without the two dashes, or a command behind its flags.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && !word.starts_with('-')
+    {
+        let tip = if Cli::command().find_subcommand(word).is_some() {
+            format!("a command comes before its flags: sidestream {word} [OPTIONS]")
+        } else {
+            format!("what starts the app comes behind two dashes: sidestream [OPTIONS] -- {word}")
+        };
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// Whether a command line ends with the `--` behind which the app was to stand. To the parser that is no app at all.
+pub fn lacks_app(args: impl IntoIterator<Item = OsString>) -> bool {
+    let mut args = args.into_iter();
+    args.any(|arg| arg == "--") && args.next().is_none()
+}
+
 // === impl AdminListen ===
 
 impl AdminListen {
@@ -281,9 +329,6 @@ impl std::str::FromStr for AdminListen {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<Cli, clap::Error> {
@@ -297,7 +342,7 @@ mod tests {
 
     #[test]
     fn every_flag_has_its_environment_twin_and_a_group_in_the_help() {
-        for arg in Cli::command().get_arguments() {
+        for arg in Cli::command().get_arguments().filter(|arg| !arg.is_positional()) {
             let name = arg.get_long().expect("flags are long");
             let twin = format!("SIDESTREAM_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(&*twin), "--{name}");
@@ -318,7 +363,39 @@ mod tests {
     // They would be dropped without a word.
     #[test]
     fn flags_before_a_subcommand_are_refused() {
-        assert_eq!(parsed(&["--no-guard", "check"]).unwrap_err().kind(), ErrorKind::ArgumentConflict);
+        let tip = |args: &[&str]| with_tip(parsed(args).unwrap_err()).to_string();
+        assert!(tip(&["--no-guard", "check"]).contains("a command comes before its flags: sidestream check [OPTIONS]"));
+    }
+
+    // It would be a typing error of a flag otherwise, or so it sounds.
+    #[test]
+    fn an_app_without_its_dashes_is_told_of_them() {
+        let tip = with_tip(parsed(&["--no-guard", "node", "build"]).unwrap_err()).to_string();
+        assert!(tip.contains("what starts the app comes behind two dashes: sidestream [OPTIONS] -- node"), "{tip}");
+        let other = with_tip(parsed(&["--no-such-flag"]).unwrap_err()).to_string();
+        assert!(!other.contains("two dashes"), "{other}");
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_apps_alone() {
+        let cli = parsed(&["--max-age", "0", "--", "node", "build", "--listen", "check", "--"]).unwrap();
+        assert_eq!(cli.run.command, ["node", "build", "--listen", "check", "--"].map(OsString::from));
+        let Some(Command::Check(args)) = parsed(&["check", "--", "check"]).unwrap().command else {
+            panic!("not check")
+        };
+        assert_eq!(args.command, ["check"].map(OsString::from));
+        assert!(parsed(&["node", "build"]).is_err());
+    }
+
+    #[test]
+    fn two_dashes_without_an_app_are_seen() {
+        let lacks = |args: &[&str]| lacks_app(args.iter().map(OsString::from));
+        assert!(lacks(&["sidestream", "--"]) && lacks(&["sidestream", "check", "--no-guard", "--"]));
+        assert!(
+            !lacks(&["sidestream"])
+                && !lacks(&["sidestream", "--", "node"])
+                && !lacks(&["sidestream", "--", "sh", "--"])
+        );
     }
 
     #[test]

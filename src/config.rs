@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,8 +11,10 @@ use http::HeaderName;
 use http::uri::Authority;
 use ipnet::IpNet;
 
+use crate::child::AppCommand;
+use crate::child::restart::RestartPolicy;
 use crate::cli::value::time;
-use crate::cli::{Cli, RunArgs};
+use crate::cli::{self, Cli, RunArgs};
 use crate::event::HeartbeatForm;
 use crate::route::{Route, RouteDefaults, SpecError, split_specs};
 
@@ -69,6 +72,12 @@ pub struct Config {
     pub drain: Duration,
     /// The networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The app that we start; `None` when it runs elsewhere.
+    pub command: Option<AppCommand>,
+    /// When it is started again.
+    pub app_restart: RestartPolicy,
+    /// Where an app logs that runs elsewhere.
+    pub app_log: Option<PathBuf>,
     /// What works but is probably not meant; one sentence each, to be logged at the start.
     pub warnings: Vec<String>,
 }
@@ -109,6 +118,23 @@ pub enum ConfigError {
         stale_after: Duration,
         /// Closed after this.
         reap_after: Duration,
+    },
+    /// `--` with nothing behind it, or with an empty name.
+    #[error("--: what starts the app is missing or empty; write it at the end, as in -- node build")]
+    NoCommand,
+    /// A policy for an app that is not ours.
+    #[error(
+        "--app-restart '{}': there is no app to start again; write what starts it at the end, as in -- node build",
+        .0.as_str()
+    )]
+    NoApp(RestartPolicy),
+    /// What can't be followed.
+    #[error("--app-log '{}' {cure}", path.display())]
+    AppLog {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        cure: &'static str,
     },
 }
 
@@ -158,6 +184,9 @@ impl Config {
             reap_after: args.reap_after,
             drain: args.drain,
             trusted_proxies: args.trusted_proxy.clone(),
+            command: app_command(args)?,
+            app_restart: args.app_restart.unwrap_or(RestartPolicy::Never),
+            app_log: args.app_log.as_deref().map(app_log).transpose()?,
             warnings: Vec::new(),
         };
         config.warnings = config.find_warnings();
@@ -173,7 +202,10 @@ impl Config {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let args = args.into_iter().map(Into::into);
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        if cli::lacks_app(args.iter().cloned()) {
+            return Err(ConfigError::NoCommand.into());
+        }
         let cli = Cli::try_parse_from(std::iter::once(OsString::from("sidestream")).chain(args))?;
         Ok(Self::new(&cli.run)?)
     }
@@ -205,7 +237,35 @@ impl Config {
                     .to_owned(),
             );
         }
+        // The app gets our environment as it is, and platforms set PORT to where the *outermost* process is to listen.
+        let port = std::env::var("PORT").ok().and_then(|port| port.parse::<u16>().ok());
+        if self.command.is_some() && port.is_some_and(|port| self.listen.iter().any(|addr| addr.port() == port)) {
+            warnings.push(
+                "PORT in the environment is the port of --listen, and the app gets it too; give it its own, as in -- env \
+                 PORT=3000 node build"
+                    .to_owned(),
+            );
+        }
         warnings
+    }
+}
+
+fn app_command(args: &RunArgs) -> Result<Option<AppCommand>, ConfigError> {
+    match (args.command.split_first(), args.app_restart) {
+        (Some((program, _)), _) if program.is_empty() => Err(ConfigError::NoCommand),
+        (Some((program, rest)), _) => Ok(Some(AppCommand { program: program.clone(), args: rest.to_vec() })),
+        (None, Some(policy)) => Err(ConfigError::NoApp(policy)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// It need not be there yet, but what is there must be a file: the start of a pipe would be the end of ours.
+fn app_log(path: &Path) -> Result<PathBuf, ConfigError> {
+    let refused = |cure| Err(ConfigError::AppLog { path: path.to_owned(), cure });
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => refused("is a directory; name the file in it that the app writes to"),
+        Ok(found) if !found.is_file() => refused("is no regular file; name one that the app writes to"),
+        _ => Ok(path.to_owned()),
     }
 }
 

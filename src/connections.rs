@@ -21,9 +21,11 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advice::traces::End,
     files::{Files, Socket},
     metrics::{CloseReason, InvalidStateSide, Metrics, RejectReason, RouteId, RouteMetrics, Transport},
-    pulse::{Pulse, Signs},
+    pulse::{self, Pulse, Signs},
+    survey::{Survey, Surveyed},
     tcp,
     wire::WireState,
 };
@@ -60,8 +62,17 @@ pub struct Connections {
 struct Open {
     count: usize,
     per_ip: HashMap<IpAddr, usize>,
-    /// The drain: until when. From then on nobody sits down any more.
-    drain_until: Option<Instant>,
+    /// The drain. From its beginning on nobody sits down any more.
+    drain: Option<Drain>,
+}
+
+/// The drain, once it has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// By then every stream has been told to end.
+    pub until: Instant,
+    /// Streams that were open when it began.
+    pub streams: usize,
 }
 
 /// What is known of one open stream from outside of it.
@@ -163,6 +174,11 @@ impl Limits {
         (self.stale_after / 4).clamp(Duration::from_millis(50), Duration::from_secs(1))
     }
 
+    /// How long what was sent to a peer may wait before a sweep asks the kernel about it.
+    pub fn grace(&self) -> Duration {
+        pulse::grace(self.stale_after, self.sweep_interval())
+    }
+
     /// The backstop: after this the kernel ends a stream by itself (`TCP_USER_TIMEOUT`), should no sweep come. It is much
     /// longer than `--reap-after`, because since Linux 5.11 the kernel also ends who has kept its window closed for so
     /// long, though it answers: a suspended tab, say, whose stream is not blocked and so is not reaped.
@@ -231,7 +247,7 @@ impl Connections {
 
     fn count(&self, peer: IpAddr) -> Result<(), RejectReason> {
         let mut open = self.lock();
-        if open.drain_until.is_some() {
+        if open.drain.is_some() {
             return Err(RejectReason::Drain);
         }
         if open.count >= self.limits.connections {
@@ -277,7 +293,9 @@ impl Connections {
     /// now on nobody gets a permit.
     pub fn drain(&self, time: Duration) {
         let now = Instant::now();
-        self.lock().drain_until = Some(now + time);
+        let mut open = self.lock();
+        open.drain = Some(Drain { until: now + time, streams: open.count });
+        drop(open);
         let streams: Vec<_> = self.listed().iter().map(|(_, stream)| Arc::clone(stream)).collect();
         for stream in streams {
             stream.drain_at(now + time.mul_f64(rand::rng().random_range(0.0..1.0)));
@@ -312,10 +330,20 @@ impl Connections {
         self.limits.sweep_interval()
     }
 
-    /// Every listed stream.
-    pub fn list(&self) -> Vec<StreamView> {
+    /// The drain, once it has begun.
+    pub fn drain_begun(&self) -> Option<Drain> {
+        self.lock().drain
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What is shown of the listed streams, but for those of the route `hidden`.
+    pub fn survey(&self, hidden: RouteId) -> Survey {
         let streams: Vec<_> = self.listed().iter().map(|(_, stream)| Arc::clone(stream)).collect();
-        streams.iter().map(|stream| stream.view_now()).collect()
+        Survey::of(streams.iter().map(|stream| &**stream), hidden, Instant::now())
     }
 
     fn listed(&self) -> MutexGuard<'_, Slab<Arc<Stream>>> {
@@ -340,14 +368,6 @@ impl Connections {
 // === impl Stream ===
 
 impl Stream {
-    fn view_now(&self) -> StreamView {
-        let now = Instant::now();
-        // A look that leaves no trace.
-        let mut watch = Watch { ..*self.watch() };
-        let unacknowledged_for = self.look(&mut watch, now).unacknowledged;
-        StreamView { blocked_for: watch.pulse.blocked_for(self.age(now)), unacknowledged_for, ..self.view.clone() }
-    }
-
     /// Brings the pulse up to date with what the wire has done since, and asks the kernel about the peer unless it is
     /// known that nothing waits for it. Bytes count as sent when this first sees them: an interval of the sweep late at
     /// most, and in the peer's favour.
@@ -361,7 +381,7 @@ impl Stream {
             Some(since) => watch.pulse.blocked(self.age(since)),
             None => watch.pulse.unblocked(),
         }
-        if !watch.pulse.wants_look() {
+        if !watch.pulse.wants_look(age, Duration::ZERO) {
             return Signs::default();
         }
         watch.pulse.look(wire.socket().with(tcp::info).flatten(), age)
@@ -378,6 +398,29 @@ impl Stream {
     fn drain_at(&self, moment: Instant) {
         let after = moment.duration_since(self.view.opened).as_millis();
         self.drain_at.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+    }
+}
+
+impl Surveyed for Stream {
+    fn route(&self) -> RouteId {
+        self.view.route
+    }
+
+    fn opened(&self) -> Instant {
+        self.view.opened
+    }
+
+    fn waits_at_most(&self, now: Instant) -> Option<Duration> {
+        // As the last sweep left it. What was sent since has not waited for long.
+        let blocked = self.conn.wire.blocked_since().map(|since| now.saturating_duration_since(since));
+        self.watch().pulse.waits_at_most(self.age(now)).max(blocked)
+    }
+
+    fn view(&self, now: Instant) -> StreamView {
+        // A look that leaves no trace.
+        let mut watch = Watch { ..*self.watch() };
+        let unacknowledged_for = self.look(&mut watch, now).unacknowledged;
+        StreamView { blocked_for: watch.pulse.blocked_for(self.age(now)), unacknowledged_for, ..self.view.clone() }
     }
 }
 
@@ -421,11 +464,23 @@ impl Permit {
         self.reason = reason;
     }
 
+    /// Nobody here ended it, so its client did, or somebody between.
+    pub fn is_left_by_client(&self) -> bool {
+        self.is_open && self.reason == CloseReason::Client
+    }
+
     /// Counts the stream as stale, or no more.
     pub fn mark_stale(&mut self, is_stale: bool) {
         if std::mem::replace(&mut self.is_stale, is_stale) != is_stale {
             self.metrics().mark_stale(is_stale);
         }
+    }
+
+    /// Keeps for advice how the stream ended, to which nothing has been sent since `sent`.
+    pub fn trace_end(&self, sent: Option<Instant>, now: Instant) {
+        let lifetime = now.duration_since(self.opened);
+        let silence = sent.map_or(lifetime, |sent| now.duration_since(sent).min(lifetime));
+        self.metrics().traces.ended(End { at: now, lifetime, silence });
     }
 
     fn metrics(&self) -> &RouteMetrics {
@@ -444,7 +499,7 @@ impl Permit {
 
     /// A moment of its own within the drain, if that has begun.
     pub fn drain_at(&self) -> Option<Instant> {
-        let until = self.connections.lock().drain_until?;
+        let until = self.connections.lock().drain?.until;
         let now = Instant::now();
         Some(now + until.saturating_duration_since(now).mul_f64(rand::rng().random_range(0.0..1.0)))
     }
@@ -487,6 +542,10 @@ impl Drop for Permit {
                 self.metrics().invalid_state(InvalidStateSide::Client);
             }
             self.metrics().closed(self.transport, self.reason);
+            // Whose job is over, or who was refused, has no reason to come back.
+            if !matches!(self.reason, CloseReason::Done | CloseReason::Denied) {
+                self.metrics().traces.left(Instant::now());
+            }
         }
         if self.is_counted {
             self.connections.leave(self.peer);
@@ -517,6 +576,15 @@ impl Seat {
     /// The stream's route.
     pub fn route(&self) -> RouteId {
         self.permit.route
+    }
+
+    /// The stream is over, and nothing has been sent to it since `sent`. If neither we nor the app ended it, that is kept
+    /// for advice; to be called when it is dropped.
+    pub fn trace_end(&self, sent: Option<Instant>) {
+        let was_reaped = self.stream.reaped.load(Ordering::Acquire) || self.stream.conn.wire.is_given_up();
+        if self.permit.is_left_by_client() && !was_reaped {
+            self.permit.trace_end(sent, Instant::now());
+        }
     }
 
     /// Says why the stream ends.

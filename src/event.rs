@@ -144,9 +144,19 @@ impl Frame {
         self.chunk.clone()
     }
 
+    /// The same, to be looked at.
+    pub fn chunk_bytes(&self) -> &[u8] {
+        &self.chunk
+    }
+
     /// Bare.
     pub fn block(&self) -> Bytes {
         self.chunk.slice(self.size_line()..self.chunk.len() - CHUNK_END.len())
+    }
+
+    /// The same, to be looked at.
+    pub fn block_bytes(&self) -> &[u8] {
+        &self.chunk[self.size_line()..self.chunk.len() - CHUNK_END.len()]
     }
 
     /// Length of the bare bytes.

@@ -5,11 +5,13 @@
 //! feature `fuzzing`. `tests/fuzz` is the long run.
 
 mod answers;
+mod output;
 mod requests;
 mod routes;
 mod streams;
 
 pub use self::answers::{status, template};
+pub use self::output::app_errors;
 pub use self::requests::{client_ip, framing, query};
 pub use self::routes::{path, route};
 pub use self::streams::{boundary, decoder, encoder};
@@ -18,7 +20,8 @@ pub use self::streams::{boundary, decoder, encoder};
 pub type FuzzTarget = fn(&[u8]);
 
 /// Every target by the name of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, FuzzTarget); 10] = [
+pub const TARGETS: [(&str, FuzzTarget); 11] = [
+    ("app_errors", app_errors),
     ("boundary", boundary),
     ("client_ip", client_ip),
     ("decoder", decoder),

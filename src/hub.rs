@@ -13,8 +13,9 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    metrics::Metrics,
+    metrics::{Metrics, RouteId},
     scope::{Lender, Lenders},
+    shortlist::Shortlist,
     subscription::Subscription,
     topic::{Store, Topic, TopicKey},
 };
@@ -25,6 +26,8 @@ pub trait Source: Send + Sync {
     fn joined(&self, first: bool);
     /// The last subscriber left; the topic lingers.
     fn idle(&self);
+    /// So many subscribe from now on. Before [`Source::joined`] and [`Source::idle`]; for counts only.
+    fn watched_by(&self, _subscribers: usize) {}
     /// How fast the app is being asked at present, for the admin side.
     fn pace(&self) -> Option<Duration>;
 }
@@ -110,6 +113,26 @@ pub struct Listed {
     pub pace: Option<Duration>,
 }
 
+/// What the admin side shows of all topics.
+#[derive(Debug, Default)]
+pub struct TopicSurvey {
+    /// How many there are.
+    pub total: usize,
+    /// Those with most subscribers, and the most first.
+    pub busiest: Vec<Listed>,
+    /// Clients attached to topics of each route, as far as there are any.
+    by_route: Vec<usize>,
+}
+
+// === impl TopicSurvey ===
+
+impl TopicSurvey {
+    /// Clients attached to topics of a route.
+    pub fn subscribers(&self, route: RouteId) -> usize {
+        self.by_route.get(route.0).copied().unwrap_or_default()
+    }
+}
+
 // === impl Hub ===
 
 impl Hub {
@@ -136,6 +159,10 @@ impl Hub {
 
     fn subscribe_locked(self: &Arc<Self>, order: Order, gone: &mut Vec<Slot>) -> Result<Joined, TooManyTopics> {
         let mut inner = self.lock();
+        if order.last_event_id.is_some() {
+            let found = inner.topics.contains_key(&order.key);
+            self.metrics.route(order.key.route).traces.came_back(Instant::now(), order.linger, found);
+        }
         if let Some(slot) = inner.topics.get(&order.key)
             && slot.topic.is_dead()
         {
@@ -168,6 +195,7 @@ impl Hub {
             by_end.remove(&(until, slot.id));
         }
         slot.subscribers += 1;
+        slot.source.watched_by(slot.subscribers);
         let lender = order.admitted.then_some(order.lender);
         // Before the source hears of it: what that publishes from then on is this subscriber's too.
         let cursor = slot.topic.join();
@@ -182,6 +210,7 @@ impl Hub {
         let Inner { topics, by_end, by_idle, .. } = &mut *inner;
         if let Some(slot) = topics.get_mut(key).filter(|slot| slot.id == topic_id) {
             slot.subscribers -= 1;
+            slot.source.watched_by(slot.subscribers);
             if slot.subscribers == 0 {
                 if slot.topic.is_spent() {
                     gone = inner.remove(key);
@@ -230,18 +259,50 @@ impl Hub {
         None
     }
 
+    /// How many topics there are.
+    pub fn len(&self) -> usize {
+        self.lock().topics.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many topics there may be.
+    pub fn topics_max(&self) -> usize {
+        self.topics_max
+    }
+
+    /// How many topics there are, and the `max` with most subscribers. One walk under the lock, in which nothing is
+    /// allocated for a topic and no other lock is taken, but for those that are listed.
+    pub fn survey(&self, max: usize) -> TopicSurvey {
+        let inner = self.lock();
+        let mut survey = TopicSurvey { total: inner.topics.len(), ..TopicSurvey::default() };
+        let mut busiest = Shortlist::new(max);
+        for (key, slot) in &inner.topics {
+            if survey.by_route.len() <= key.route.0 {
+                survey.by_route.resize(key.route.0 + 1, 0);
+            }
+            survey.by_route[key.route.0] += slot.subscribers;
+            busiest.offer(slot.subscribers, &**slot);
+        }
+        survey.busiest = busiest.into_sorted().map(Slot::listed).collect();
+        survey
+    }
+
     /// Every live topic.
     pub fn list(&self) -> Vec<Listed> {
         let inner = self.lock();
-        inner
-            .topics
-            .values()
-            .map(|slot| Listed {
-                topic: Arc::clone(&slot.topic),
-                subscribers: slot.subscribers,
-                pace: slot.source.pace(),
-            })
-            .collect()
+        inner.topics.values().map(|slot| slot.listed()).collect()
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    fn listed(&self) -> Listed {
+        Listed { topic: Arc::clone(&self.topic), subscribers: self.subscribers, pace: self.source.pace() }
     }
 }
 

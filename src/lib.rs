@@ -13,10 +13,11 @@
 //!       ├─ takeover ─ shard                 the socket, out of hyper's hands into a slab of streams, one per core
 //!       └─ subscription ─ hub ─ topic       one topic for all who watch the same thing
 //!            └─ source ─ poll | subscribe   one request, or one stream, at the app for all of them
+//!  child ─ app_errors ─ app_log             the app itself, where we start it or read its log
 //! ```
 //!
 //! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`) and what the operator sees
-//! (`admin`, `stats`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
+//! (`admin`, `stats`, `app_view`, `advice`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
 
 pub mod cli;
 pub mod config;
@@ -68,7 +69,15 @@ pub mod status;
 pub mod backoff;
 pub mod template;
 
+pub mod child;
+
+pub mod app_errors;
+pub mod app_log;
+
+pub mod app_view;
+
 pub mod admin;
+pub mod advice;
 pub mod canary;
 
 pub mod demo;
@@ -76,8 +85,10 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod readiness;
+pub mod shortlist;
 pub mod shutdown;
 pub mod stats;
+pub mod survey;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

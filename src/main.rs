@@ -2,11 +2,10 @@
 
 use std::{io::Write, process::ExitCode};
 
-use clap::Parser;
 use sidestream::{
-    admin, app, check,
-    cli::{Cli, Command, HealthcheckArgs, RunArgs},
-    config::Config,
+    admin, app, check, child,
+    cli::{self, Cli, Command, HealthcheckArgs, RunArgs},
+    config::{Config, ConfigError},
     demo, files, log,
     shutdown::Shutdown,
 };
@@ -17,7 +16,10 @@ use sidestream::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Cli { command, run } = Cli::parse();
+    if let Some(failure) = child::launch::become_app() {
+        return failure;
+    }
+    let Cli { command, run } = Cli::read();
     match command {
         Some(Command::Check(args)) => {
             let text = check::describe(&config_or_exit(&args), files::limit());
@@ -57,6 +59,7 @@ fn block_on(program: impl Future<Output = Result<app::Exit, String>>) -> ExitCod
     match runtime.block_on(program) {
         Ok(app::Exit::Drained | app::Exit::Cut) => ExitCode::SUCCESS,
         Ok(app::Exit::Aborted) => ExitCode::FAILURE,
+        Ok(app::Exit::App(status)) => ExitCode::from(status),
         Err(sentence) => fail(&sentence),
     }
 }
@@ -72,7 +75,9 @@ fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
 }
 
 fn config_or_exit(args: &RunArgs) -> Config {
-    Config::new(args).unwrap_or_else(|error| clap::Error::from(error).exit())
+    let is_unfinished = cli::lacks_app(std::env::args_os());
+    let config = if is_unfinished { Err(ConfigError::NoCommand) } else { Config::new(args) };
+    config.unwrap_or_else(|error| clap::Error::from(error).exit())
 }
 
 fn fail(sentence: &str) -> ExitCode {

@@ -8,7 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Registry, local::LocalHistogram,
+};
+
+use crate::{
+    advice::traces::{Traces, Visitors},
+    stats::latency::Latency,
 };
 
 /// A closed set of label values: an enum whose variants all have a fixed text.
@@ -204,6 +209,18 @@ impl Outcome {
     }
 }
 
+label! {
+    /// How the app ended that is our child.
+    AppExit {
+        /// With status 0.
+        Ok => "ok",
+        /// With another status.
+        Error => "error",
+        /// By a signal.
+        Signal => "signal",
+    }
+}
+
 /// The classes of `http_requests_total`.
 const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -233,6 +250,11 @@ pub struct Metrics {
     upstream_requests: Vec<Vec<IntCounter>>,
     upstream_seconds: Vec<Vec<Histogram>>,
     http_requests: Vec<IntCounter>,
+    app_errors: IntCounter,
+    app_exits: Vec<IntCounter>,
+    app_restarts: IntCounter,
+    /// Who asked for the last streams; no series, but what advice is made of.
+    pub visitors: Visitors,
 }
 
 /// The series of one route. Gauges are moved by guards that undo themselves.
@@ -254,9 +276,13 @@ pub struct RouteMetrics {
     pub replay_misses: IntCounter,
     /// Events left out of a greeting because it would have grown over 256 KiB.
     pub greeting_cuts: IntCounter,
+    /// Requests the app would have had, if each client had asked for itself.
+    pub requests_spared: IntCounter,
     delivery: Histogram,
     /// Age of the oldest snapshot being served, seconds; written by the sweep alone.
     pub data_age: Gauge,
+    /// What streams leave behind beside counts; no series, but what advice is made of.
+    pub traces: Traces,
 }
 
 impl Metrics {
@@ -320,6 +346,20 @@ impl Metrics {
             "Requests answered on the public side, by the class of the status code.",
             &["code"],
         )?;
+        let app_errors = counter(
+            registry,
+            "app_invalid_state_errors_total",
+            "Invalid-state errors (ERR_INVALID_STATE, Controller is already closed) that the app has printed, where it is \
+             our child or has an --app-log.",
+        )?;
+        let app_exits = counter_vec(
+            registry,
+            "app_exits_total",
+            "Ends of the app, where it is our child: ok is status 0.",
+            &["reason"],
+        )?;
+        let app_restarts =
+            counter(registry, "app_restarts_total", "Times that the app was started again after its end.")?;
 
         Ok(Self {
             routes,
@@ -354,6 +394,10 @@ impl Metrics {
                 each(Outcome::ALL, |outcome| upstream_seconds.with_label_values(&[purpose.as_str(), outcome.as_str()]))
             }),
             http_requests: each(&CODE_CLASSES, |class| http_requests.with_label_values(&[class])),
+            app_errors,
+            app_exits: each(AppExit::ALL, |reason| app_exits.with_label_values(&[reason.as_str()])),
+            app_restarts,
+            visitors: Visitors::default(),
         })
     }
 
@@ -419,6 +463,11 @@ impl Metrics {
         self.upstream_waits[purpose as usize].inc();
     }
 
+    /// How many requests to the app for `purpose`, one of [`Purpose::OURS`], had to wait so far.
+    pub fn upstream_waited_count(&self, purpose: Purpose) -> u64 {
+        self.upstream_waits[purpose as usize].get()
+    }
+
     /// Records how late a heartbeat was.
     pub fn heartbeat_sent(&self, lateness: Duration) {
         self.heartbeat_lateness.observe(lateness.as_secs_f64());
@@ -435,10 +484,46 @@ impl Metrics {
         self.upstream_requests[purpose as usize][outcome as usize].get()
     }
 
+    /// How long the app took for its answers to requests for `purpose` so far; what we gave up first is no answer.
+    pub fn upstream_latency(&self, purpose: Purpose) -> Latency {
+        let by_outcome = Outcome::ALL.iter().zip(&self.upstream_seconds[purpose as usize]);
+        Latency::of(by_outcome.filter(|(outcome, _)| **outcome != Outcome::Cancelled).map(|(_, seconds)| seconds))
+    }
+
     /// Counts an answer of the public side.
     pub fn http_request(&self, status: http::StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(1, CODE_CLASSES.len());
         self.http_requests[class - 1].inc();
+    }
+
+    /// Counts what the app has printed of invalid states.
+    pub fn app_errors(&self, errors: u64) {
+        self.app_errors.inc_by(errors);
+    }
+
+    /// How many of these errors the app has printed so far.
+    pub fn app_error_count(&self) -> u64 {
+        self.app_errors.get()
+    }
+
+    /// Counts an end of the app.
+    pub fn app_exited(&self, reason: AppExit) {
+        self.app_exits[reason as usize].inc();
+    }
+
+    /// How often the app has ended so far for `reason`.
+    pub fn app_exit_count(&self, reason: AppExit) -> u64 {
+        self.app_exits[reason as usize].get()
+    }
+
+    /// Counts that the app is started once more.
+    pub fn app_restarted(&self) {
+        self.app_restarts.inc();
+    }
+
+    /// How often the app was started again so far.
+    pub fn app_restart_count(&self) -> u64 {
+        self.app_restarts.get()
     }
 }
 
@@ -499,8 +584,13 @@ impl RouteMetrics {
 
     /// Counts a frame handed to the transport.
     pub fn frame_sent(&self, kind: FrameKind, bytes: usize) {
-        self.frames_sent[kind as usize].inc();
-        self.sent_bytes.inc_by(bytes as u64);
+        self.frames_sent(kind, 1, bytes as u64);
+    }
+
+    /// Counts frames of one kind handed to the transport, and their bytes altogether.
+    pub fn frames_sent(&self, kind: FrameKind, frames: u64, bytes: u64) {
+        self.frames_sent[kind as usize].inc_by(frames);
+        self.sent_bytes.inc_by(bytes);
     }
 
     /// Counts bytes of the app that were handed to the transport as they came, and the events they completed.
@@ -528,6 +618,11 @@ impl RouteMetrics {
     pub fn delivered(&self, after: Duration) {
         self.delivery.observe(after.as_secs_f64());
     }
+
+    /// The same for many deliveries, in seconds: they count when it is dropped.
+    pub fn delivery_batch(&self) -> LocalHistogram {
+        self.delivery.local()
+    }
 }
 
 /// The labelled families behind [`RouteMetrics`], kept only while the routes' series are made.
@@ -544,6 +639,7 @@ struct RouteVecs {
     sent_bytes: IntCounterVec,
     replay_misses: IntCounterVec,
     greeting_cuts: IntCounterVec,
+    requests_spared: IntCounterVec,
     delivery: HistogramVec,
     data_age: GaugeVec,
 }
@@ -609,6 +705,12 @@ impl RouteVecs {
                 "Events left out of a greeting because it would have grown over 256 KiB.",
                 &["route"],
             )?,
+            requests_spared: counter_vec(
+                registry,
+                "upstream_requests_spared_total",
+                "Requests and streams that the app would have had to answer if each client had asked for itself.",
+                &["route"],
+            )?,
             delivery: histogram_vec(
                 registry,
                 "delivery_seconds",
@@ -645,8 +747,10 @@ impl RouteVecs {
             sent_bytes: self.sent_bytes.with_label_values(&[route]),
             replay_misses: self.replay_misses.with_label_values(&[route]),
             greeting_cuts: self.greeting_cuts.with_label_values(&[route]),
+            requests_spared: self.requests_spared.with_label_values(&[route]),
             delivery: self.delivery.with_label_values(&[route]),
             data_age: self.data_age.with_label_values(&[route]),
+            traces: Traces::default(),
         }
     }
 }
@@ -654,6 +758,12 @@ impl RouteVecs {
 /// One series per value of a label, in the order of its enum, so that `value as usize` finds it.
 fn each<L: Copy, S>(labels: &[L], series: impl Fn(L) -> S) -> Vec<S> {
     labels.iter().map(|label| series(*label)).collect()
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::new(format!("sidestream_{name}"), help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
 }
 
 fn counter_vec(

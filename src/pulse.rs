@@ -59,6 +59,14 @@ fn patience(limit: Duration) -> Duration {
     (limit / 4).max(PATIENCE_MIN)
 }
 
+/// How long what was sent may wait before the kernel is asked about it, with looks `interval` apart. A call to the kernel for
+/// each event would be a tenth of its price, and before [`patience`] is over the answer changes nothing. But an answered
+/// question about a closed window must be seen within it, or the next question would be taken for the same one: so the
+/// first look comes halfway, and leaves room for a second.
+pub fn grace(limit: Duration, interval: Duration) -> Duration {
+    patience(limit).saturating_sub(interval) / 2
+}
+
 // === impl Pulse ===
 
 impl Pulse {
@@ -90,9 +98,16 @@ impl Pulse {
         self.blocked.map(|since| since.until(at))
     }
 
-    /// Whether the kernel need be asked: not while everything is known to be acknowledged.
-    pub fn wants_look(&self) -> bool {
-        self.sent.is_some() || self.is_blocked()
+    /// Whether the kernel need be asked: not while everything is known to be acknowledged, nor of what was sent less than
+    /// `grace` ago.
+    pub fn wants_look(&self, at: Duration, grace: Duration) -> bool {
+        self.is_blocked() || self.sent.is_some_and(|since| since.until(at) >= grace)
+    }
+
+    /// For how long the peer has made us wait at most, as far as that is known without asking the kernel.
+    pub fn waits_at_most(&self, at: Duration) -> Option<Duration> {
+        let waits = [self.sent, self.blocked].into_iter().flatten().map(|since| since.until(at));
+        waits.max()
     }
 
     /// Takes in what the kernel says now, `None` if it does not say.

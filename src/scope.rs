@@ -9,6 +9,7 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU8, Ordering},
@@ -17,7 +18,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::metrics::CloseReason;
+use crate::{advice::traces::Badge, metrics::CloseReason};
 
 /// Headers that name the place a client asked. They are part of every scope and go upstream in every mode.
 const PLACE: [HeaderName; 4] = [
@@ -26,6 +27,10 @@ const PLACE: [HeaderName; 4] = [
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-proto"),
 ];
+
+/// Cookies and headers of one request that are compared, and the longest name of a cookie that may be shown.
+const BADGES_MAX: usize = 32;
+const COOKIE_NAME_MAX: usize = 48;
 
 /// A keyed hash of what tells users apart. The key is random per process, so nobody outside can search for two
 /// credentials that meet, and a scope means nothing in another process.
@@ -49,6 +54,8 @@ const LENGTH: usize = 4;
 /// Makes scopes out of request headers.
 pub struct Scopes {
     key: [u8; 32],
+    /// Another random key, for [`Scopes::badges`].
+    marks: RandomState,
     /// The headers that name the place, then those that hold credentials.
     names: Arc<[HeaderName]>,
 }
@@ -85,7 +92,11 @@ pub struct Admitted {
 impl Scopes {
     /// Scopes told apart by `credential_headers`, under a fresh random key.
     pub fn new(credential_headers: Vec<HeaderName>) -> Self {
-        Self { key: rand::random(), names: PLACE.into_iter().chain(credential_headers).collect() }
+        Self {
+            key: rand::random(),
+            marks: RandomState::new(),
+            names: PLACE.into_iter().chain(credential_headers).collect(),
+        }
     }
 
     /// The scope and identity of a request with its credentials.
@@ -121,6 +132,37 @@ impl Scopes {
         scope.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         (Scope(scope), Identity { names: Arc::clone(&self.names), packed: packed.into() })
     }
+}
+
+impl Scopes {
+    /// What tells users apart, piece by piece and without a value: which cookies and headers there are, and whether they
+    /// are the same as in another request.
+    pub fn badges(&self, headers: &HeaderMap) -> Vec<Badge> {
+        let names = &self.names[PLACE.len()..];
+        let values =
+            names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value.as_bytes())));
+        values.flat_map(|(name, value)| self.badges_of(name, value)).take(BADGES_MAX).collect()
+    }
+
+    fn badges_of(&self, name: &HeaderName, value: &[u8]) -> Vec<Badge> {
+        let badge = |name: &str, value: &[u8]| Badge { name: name.into(), mark: self.marks.hash_one((name, value)) };
+        if name != header::COOKIE {
+            return vec![badge(name.as_str(), value)];
+        }
+        // What has no name, or one that is no name, could be a value.
+        let pairs = value.split(|byte| *byte == b';').filter_map(|pair| {
+            let at = pair.iter().position(|byte| *byte == b'=')?;
+            let name = std::str::from_utf8(pair[..at].trim_ascii()).ok().filter(|name| is_cookie_name(name))?;
+            Some(badge(name, pair[at + 1..].trim_ascii()))
+        });
+        pairs.collect()
+    }
+}
+
+/// Letters, digits and the signs that people use in names (RFC 6265 has a few more).
+fn is_cookie_name(name: &str) -> bool {
+    let is_sign = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=COOKIE_NAME_MAX).contains(&name.len()) && name.chars().all(is_sign)
 }
 
 impl fmt::Debug for Scopes {
@@ -345,6 +387,21 @@ mod tests {
 
         assert_eq!(out.get("host").unwrap(), "h");
         assert!(out.get("cookie").is_none());
+    }
+
+    // The name of a cookie is told to the operator; its value is not even kept.
+    #[test]
+    fn credentials_are_compared_by_name_and_mark() {
+        let scopes = scopes();
+        let badges = |cookie: &'static str| scopes.badges(&headers(&[("cookie", cookie), ("authorization", "b")]));
+        let (one, other) = (badges("lang=en; stamp=1"), badges("lang=en;stamp=2; hunter2; =hunter2; a b=hunter2"));
+
+        let names = |badges: &[Badge]| badges.iter().map(|badge| badge.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&one), ["lang", "stamp", "authorization"]);
+        assert_eq!(names(&other), names(&one));
+        let same: Vec<_> = one.iter().zip(&other).map(|(one, other)| one == other).collect();
+        assert_eq!(same, [true, false, true]);
+        assert!(!format!("{other:?}").contains("hunter2"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tracing::{debug, error};
 
 use crate::{
     accept::{Acceptor, Gate},
+    advice::traces::Visitor,
     canary::Canary,
     connections::ConnState,
     files::Files,
@@ -177,6 +178,7 @@ impl Server {
         }
         match router::stream_request(&self.streams.routes, req.method(), req.uri(), req.headers()) {
             Some(wanted) => {
+                self.note_visitor(&connection, &req);
                 let (version, has_body) = (req.version(), !req.body().is_end_stream());
                 let client = self.client(&connection, &req);
                 match self.streams.open(wanted, req, client).await {
@@ -197,6 +199,9 @@ impl Server {
             }
             None => {
                 let guard = self.guard.as_ref().map(|guard| {
+                    if router::names_event_stream(req.headers().get(header::ACCEPT)) {
+                        self.note_visitor(&connection, &req);
+                    }
                     let client = self.client(&connection, &req);
                     (guard, guard.prepare(&mut req, client))
                 });
@@ -207,6 +212,15 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Remembers who asked for a stream, and whether it seems to be a proxy that nobody told us of.
+    fn note_visitor(&self, connection: &Connection, req: &Request<Incoming>) {
+        let peer = connection.forward.peer.ip().to_canonical();
+        let is_trusted = self.trusted_proxies.iter().any(|net| net.contains(&peer));
+        let names_others = !is_trusted && req.headers().contains_key("x-forwarded-for");
+        let address = client_ip(peer, req.headers(), &self.trusted_proxies);
+        self.metrics.visitors.came(Visitor { address, names_others });
     }
 
     fn client(&self, connection: &Connection, req: &Request<Incoming>) -> Client {

@@ -21,15 +21,17 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+mod account;
 mod entry;
 mod group;
 mod run;
 
 use crate::{
-    connections::{Limits, Permit, StreamView},
-    metrics::Metrics,
+    connections::{Limits, Permit},
+    metrics::{Metrics, RouteId},
     stream::body::Pacing,
     subscription::Subscription,
+    survey::Survey,
 };
 
 /// How long the dashboard waits for a shard.
@@ -59,8 +61,8 @@ enum Order {
     Woken(group::GroupKey),
     /// End every stream at a random moment within this.
     Drain(Duration),
-    /// Tell about every stream.
-    List(oneshot::Sender<Vec<StreamView>>),
+    /// Tell about the streams, but for those of a route.
+    Survey(RouteId, oneshot::Sender<Survey>),
     Stop,
 }
 
@@ -149,25 +151,26 @@ impl Shards {
         }
     }
 
-    /// Every stream of all shards; those of a shard that does not answer are left out.
-    pub async fn list(&self) -> Vec<StreamView> {
-        let mut views = Vec::new();
+    /// What is shown of the streams of all shards, but for those of the route `hidden`; those of a shard that does not
+    /// answer are left out.
+    pub async fn survey(&self, hidden: RouteId) -> Survey {
+        let mut survey = Survey::default();
         let asked: Vec<_> = self
             .inboxes
             .iter()
             .map(|inbox| {
                 let (tell, told) = oneshot::channel();
-                let _ = inbox.send(Order::List(tell));
+                let _ = inbox.send(Order::Survey(hidden, tell));
                 told
             })
             .collect();
         for told in asked {
             // A stuck shard must not take the dashboard along that would show it.
             if let Ok(Ok(told)) = tokio::time::timeout(PATIENCE, told).await {
-                views.extend(told);
+                survey.add(told);
             }
         }
-        views
+        survey
     }
 
     /// Ends all shards, and whatever streams they still have, at once.
@@ -228,7 +231,7 @@ impl std::fmt::Debug for Order {
             Self::Adopt(_) => "Adopt",
             Self::Woken(_) => "Woken",
             Self::Drain(_) => "Drain",
-            Self::List(_) => "List",
+            Self::Survey(..) => "Survey",
             Self::Stop => "Stop",
         })
     }

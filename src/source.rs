@@ -83,12 +83,12 @@ struct Detected(Box<[Found]>);
 struct Found {
     /// It was told in the log: once is enough.
     is_told: AtomicBool,
-    /// The last few fields and values that topics were told: most topics of a route have one of a few, and share it.
+    /// What topics were told lately: most topics of a route have one of a few pasts, and share it.
     seen: Mutex<VecDeque<Arc<StatusSeen>>>,
 }
 
-/// Queued, running, done, failed, and some that an app has made up.
-const SEEN_MAX: usize = 8;
+/// Queued, running, done, failed, and some that an app has made up, each after some of the others.
+const SEEN_MAX: usize = 16;
 
 // === impl Detected ===
 
@@ -104,14 +104,18 @@ impl Detected {
         info!(route = route.path.as_str(), field, ?value, "the status was found");
     }
 
-    /// What is kept for people of the field and value that were found, if there are both.
-    fn seen(&self, id: RouteId, found: &Detection) -> Option<Arc<StatusSeen>> {
+    /// What is kept for people of the field and value that were found, if there are both, behind those `before`.
+    fn seen(&self, id: RouteId, found: &Detection, before: Option<&Arc<StatusSeen>>) -> Option<Arc<StatusSeen>> {
         let (pointer, value) = (found.pointer.as_deref()?, found.value.as_deref()?);
-        let mut all = self.0[id.0].seen.lock().expect("no code panics under this lock");
-        if let Some(seen) = all.iter().find(|seen| seen.pointer == pointer && seen.value == value) {
-            return Some(Arc::clone(seen));
+        if let Some(before) = before.filter(|before| before.pointer == pointer && before.value() == value) {
+            return Some(Arc::clone(before));
         }
-        let seen = Arc::new(StatusSeen { pointer: pointer.to_owned(), value: value.to_owned() });
+        let seen = StatusSeen::after(before.map(|before| &**before), pointer, value);
+        let mut all = self.0[id.0].seen.lock().expect("no code panics under this lock");
+        if let Some(known) = all.iter().find(|known| ***known == seen) {
+            return Some(Arc::clone(known));
+        }
+        let seen = Arc::new(seen);
         if all.len() == SEEN_MAX {
             all.pop_front();
         }

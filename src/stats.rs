@@ -1,25 +1,34 @@
 //! The dashboard's data: what the program knows of itself, as one JSON document.
+//!
+//! It is made once a second for all who look, and its lists are short however much there is. The document's cost is one
+//! walk over the topics and one over the streams, without a sort and without a call to the kernel for each of them.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub mod board;
+pub mod latency;
+mod rows;
+
+use self::latency::Latency;
 use crate::{
-    connections::{Connections, StreamView},
+    advice::{Recommendation, gather::Adviser},
+    app_view::AppView,
+    connections::Connections,
+    files::Files,
     guard,
-    hub::{Hub, Listed},
+    hub::Hub,
     metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Phase, Purpose, RejectReason, RouteId, Violation},
-    readiness::State,
+    readiness::{Readiness, State},
     route::Route,
     shard::Shards,
+    source::schedule::Schedule,
 };
 
-/// Topics and streams are listed up to this many, those with most subscribers and the oldest first; counts are of all.
-const LISTED_MAX: usize = 100;
-
-/// Streams whose clients have made us wait longest are listed up to this many, beside the oldest.
-const SLOWEST_MAX: usize = 10;
+/// Topics are listed up to this many, those with most subscribers; counts are of all.
+const TOPICS_MAX: usize = 100;
 
 /// Where the data comes from.
 #[derive(Debug)]
@@ -30,10 +39,20 @@ pub struct Stats {
     pub metrics: Arc<Metrics>,
     /// The topics.
     pub hub: Arc<Hub>,
+    /// The polls.
+    pub schedule: Arc<Schedule>,
     /// The streams.
     pub connections: Arc<Connections>,
     /// The streams that live in shards.
     pub shards: Arc<Shards>,
+    /// The app itself, where something is known of it.
+    pub app: Arc<AppView>,
+    /// The open files.
+    pub files: Arc<Files>,
+    /// Where the program is in its life.
+    pub readiness: Readiness,
+    /// What is made of all that.
+    pub adviser: Arc<Adviser>,
     /// When the program began.
     pub began: Instant,
 }
@@ -42,13 +61,22 @@ pub struct Stats {
 
 impl Stats {
     /// The document, as of now.
-    pub async fn json(&self, state: State) -> Value {
-        let topics = self.hub.list();
+    pub async fn json(&self) -> Value {
+        let topics = self.hub.survey(TOPICS_MAX);
+        let mut streams = self.shards.survey(self.metrics.canary()).await;
+        streams.add(self.connections.survey(self.metrics.canary()));
+        let state = match self.readiness.get() {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Draining => "draining",
+        };
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": self.began.elapsed().as_secs(),
-            "state": match state { State::Starting => "starting", State::Ready => "ready", State::Draining => "draining" },
-            "routes": self.metrics.shown().map(|id| self.route(id, &topics)).collect::<Vec<_>>(),
+            "state": state,
+            "drain": self.drain(),
+            "limits": self.limits(topics.total),
+            "routes": self.metrics.shown().map(|id| self.route(id, topics.subscribers(id))).collect::<Vec<_>>(),
             "rejected": labels(RejectReason::ALL, |reason| (reason.as_str(), self.metrics.rejected_count(reason))),
             "upstream_requests": labels(Purpose::ALL, |purpose| {
                 let by_outcome = labels(Outcome::ALL, |outcome| {
@@ -56,8 +84,11 @@ impl Stats {
                 });
                 (purpose.as_str(), by_outcome)
             }),
-            "topics": self.topics(topics),
-            "streams": self.streams().await,
+            "app": self.app.json(&self.metrics),
+            "upstream": self.upstream(),
+            "topics": self.topics(&topics),
+            "streams": self.streams(&streams),
+            "recommendations": self.adviser.advise().iter().map(Recommendation::json).collect::<Vec<_>>(),
         })
     }
 
@@ -66,9 +97,42 @@ impl Stats {
         self.routes.get(id.0).map_or(guard::ROUTE, |route| route.path.as_str())
     }
 
-    fn route(&self, id: RouteId, topics: &[Listed]) -> Value {
+    /// How far the drain is, once it has begun.
+    fn drain(&self) -> Option<Value> {
+        let drain = self.connections.drain_begun()?;
+        Some(json!({
+            "seconds_left": drain.until.saturating_duration_since(Instant::now()).as_secs_f64(),
+            "streams_at_start": drain.streams,
+            "streams_left": self.connections.len(),
+        }))
+    }
+
+    fn limits(&self, topics: usize) -> Value {
+        let limit = |now: usize, max: usize| json!({ "now": now, "max": max });
+        json!({
+            "connections": limit(self.connections.len(), self.connections.limits().connections),
+            "topics": limit(topics, self.hub.topics_max()),
+            "polls": limit(self.schedule.under_way(), self.schedule.concurrency()),
+            // Of those that may be open before newcomers are turned away.
+            "open_files": limit(self.files.open(), self.files.open_max()),
+        })
+    }
+
+    fn upstream(&self) -> Value {
+        let spared: u64 = self.metrics.shown().map(|id| self.metrics.route(id).requests_spared.get()).sum();
+        json!({
+            "latency_seconds": labels(Purpose::ALL, |purpose| (purpose.as_str(), self.latency(purpose).json())),
+            "spared_requests": spared,
+        })
+    }
+
+    /// How long the app took for its answers since the start; what we gave up first is no answer.
+    fn latency(&self, purpose: Purpose) -> Latency {
+        self.metrics.upstream_latency(purpose)
+    }
+
+    fn route(&self, id: RouteId, subscribers: usize) -> Value {
         let metrics = self.metrics.route(id);
-        let of_route = || topics.iter().filter(|listed| listed.topic.key().route == id);
         json!({
             "route": self.name(id),
             "active": metrics.active(),
@@ -78,52 +142,9 @@ impl Stats {
             "invalid_state_errors": labels(InvalidStateSide::ALL, |side| (side.as_str(), metrics.invalid_state_count(side))),
             "job_state_violations": labels(Violation::ALL, |kind| (kind.as_str(), metrics.violation_count(kind))),
             "topics": labels(Phase::ALL, |phase| (phase.as_str(), metrics.topics(phase).get())),
-            "subscribers": of_route().map(|listed| listed.subscribers).sum::<usize>(),
+            "subscribers": subscribers,
             "data_age_seconds": metrics.data_age.get(),
-        })
-    }
-
-    fn topics(&self, mut topics: Vec<Listed>) -> Value {
-        topics.sort_by_key(|listed| std::cmp::Reverse(listed.subscribers));
-        let rows = topics.iter().take(LISTED_MAX).map(|listed| {
-            let view = listed.topic.view();
-            let key = listed.topic.key();
-            json!({
-                "route": self.name(key.route),
-                // A keyed hash: it tells topics apart and leads back to nobody.
-                "topic": listed.topic.short_name(),
-                "phase": view.phase.as_str(),
-                "subscribers": listed.subscribers,
-                "age_seconds": view.checked_at.map(|at| at.elapsed().as_secs_f64()),
-                "pace_seconds": listed.pace.map(|pace| pace.as_secs_f64()),
-                "status_field": view.status.as_ref().map(|status| status.pointer.as_str()),
-                "status": view.status.as_ref().map(|status| status.value.as_str()),
-            })
-        });
-        json!({ "total": topics.len(), "listed": rows.collect::<Vec<_>>() })
-    }
-
-    async fn streams(&self) -> Value {
-        let mut streams = self.connections.list();
-        streams.extend(self.shards.list().await);
-        streams.retain(|stream| stream.route != self.metrics.canary());
-        streams.sort_by_key(|stream| stream.opened);
-        let listed: Vec<_> = streams.iter().take(LISTED_MAX).map(|stream| self.stream(stream)).collect();
-        // Whoever does badly may be young, and not among those.
-        let total = streams.len();
-        streams.retain(|stream| stream.waiting_for() > Duration::ZERO);
-        streams.sort_by_key(|stream| std::cmp::Reverse(stream.waiting_for()));
-        let slowest: Vec<_> = streams.iter().take(SLOWEST_MAX).map(|stream| self.stream(stream)).collect();
-        json!({ "total": total, "listed": listed, "slowest": slowest })
-    }
-
-    fn stream(&self, stream: &StreamView) -> Value {
-        json!({
-            "route": self.name(stream.route),
-            "address": stream.peer.to_string(),
-            "age_seconds": stream.opened.elapsed().as_secs_f64(),
-            "blocked_seconds": stream.blocked_for.map(|blocked| blocked.as_secs_f64()),
-            "unacknowledged_seconds": stream.unacknowledged_for.map(|waiting| waiting.as_secs_f64()),
+            "spared_requests": metrics.requests_spared.get(),
         })
     }
 }

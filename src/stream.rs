@@ -20,7 +20,7 @@ use crate::{
     event,
     forward::ResponseBody,
     hub::{Hub, Joined, Order},
-    metrics::{Metrics, RejectReason, Transport},
+    metrics::{Metrics, RejectReason, RouteId, Transport},
     refusal::Refusal,
     route::{Params, Replay, Route, Share, SourceSpec},
     router::{self, StreamRequest},
@@ -122,6 +122,9 @@ impl Streams {
             Share::Public => self.scopes.without_credentials(&head.headers),
             Share::Credentials | Share::Authorized => self.scopes.with_credentials(&head.headers),
         };
+        if route.share == Share::Credentials {
+            self.metrics.route(id).traces.badges_seen(self.scopes.badges(&head.headers));
+        }
         let topic_scope = match route.share {
             Share::Authorized => self.scopes.without_credentials(&head.headers).0,
             Share::Public | Share::Credentials => scope,
@@ -133,7 +136,8 @@ impl Streams {
     }
 
     async fn watch(&self, route: &Route, wish: Wish, permit: Permit, conn: Arc<ConnState>) -> Opened {
-        let pacing = Arc::clone(&self.pacings[wish.key.route.0]);
+        let route_id = wish.key.route;
+        let pacing = Arc::clone(&self.pacings[route_id.0]);
         if route.share == Share::Authorized {
             let (admissions, key) = (Arc::clone(&self.admissions), Arc::clone(&wish.key));
             let (scope, identity) = (wish.scope, wish.identity.clone());
@@ -154,7 +158,7 @@ impl Streams {
         let joining = self.joining(wish);
         let mut subscription = match joining.join() {
             Ok(Joined::Subscribed(subscription)) => subscription,
-            Ok(Joined::Finished) => return Opened::Answer(finished()),
+            Ok(Joined::Finished) => return Opened::Answer(self.finished(route_id)),
             Err(_) => {
                 self.metrics.rejected(RejectReason::MaxTopics);
                 return Opened::Answer(turned_away(joining.accepts.as_ref()));
@@ -163,10 +167,16 @@ impl Streams {
         match tokio::time::timeout(SETTLE_MAX, subscription.settled()).await {
             Ok(Settled::Refused(refusal)) => Opened::Answer(relay(&refusal)),
             Ok(Settled::Open) | Err(_) => match subscription.place(joining.last_event_id.as_deref()) {
-                Resumed::Finished => Opened::Answer(finished()),
+                Resumed::Finished => Opened::Answer(self.finished(route_id)),
                 Resumed::New | Resumed::Here => Opened::Live(Live { subscription, permit, pacing }),
             },
         }
+    }
+
+    /// Whoever has seen the end need not come again; that it came says something of its front end.
+    fn finished(&self, route: RouteId) -> Response<ResponseBody> {
+        self.metrics.route(route).traces.came_after_end();
+        finished()
     }
 
     /// Asks the app about a client again and again, until it has spoken.

@@ -11,7 +11,7 @@ use crate::{
     hub::Hub,
     metrics::CloseReason,
     scope::Lender,
-    topic::{Cursor, Delivery, End, Resumed, Settled, Topic},
+    topic::{Cursor, Delivery, End, Glance, Glimpse, Resumed, Settled, Topic},
 };
 
 /// A subscriber's handle on a topic.
@@ -64,8 +64,9 @@ impl Subscription {
         &self.topic
     }
 
-    /// Which topic it is, of those that follow each other under one key.
-    pub fn topic_id(&self) -> u64 {
+    /// Which topic it is, of those of its hub that follow each other under one key.
+    #[cfg(test)]
+    pub(crate) fn topic_id(&self) -> u64 {
         self.topic_id
     }
 
@@ -74,6 +75,16 @@ impl Subscription {
         let next = self.topic.try_next(&mut self.cursor);
         // Asked last, so that nothing is handed out that was published after a denial.
         self.denied().or(next)
+    }
+
+    /// What a glimpse of its topic says to this client.
+    pub fn glance(&mut self, glimpse: &Glimpse) -> Glance {
+        // As in `try_next`: the glimpse is older than the question about a denial. And an event of another topic must never
+        // be shown, whoever asks.
+        if !glimpse.is_of(&self.topic) || self.denied().is_some() {
+            return Glance::Ask;
+        }
+        glimpse.show(&mut self.cursor)
     }
 
     /// The next thing to send.
@@ -85,6 +96,12 @@ impl Subscription {
             return Poll::Ready(end);
         }
         polled
+    }
+
+    /// Where it stands.
+    #[cfg(test)]
+    pub(crate) fn cursor(&self) -> &Cursor {
+        &self.cursor
     }
 
     /// The end, if the app has turned this client away from a topic that others still watch.

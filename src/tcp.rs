@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::{Mutex, MutexGuard},
     time::Duration,
@@ -57,6 +58,13 @@ pub fn info(socket: BorrowedFd<'_>) -> Option<TcpInfo> {
 #[cfg(not(target_os = "linux"))]
 pub fn info(_: BorrowedFd<'_>) -> Option<TcpInfo> {
     None
+}
+
+/// Whether a peer that owes nothing has closed, or said something nevertheless.
+pub fn has_spoken(socket: BorrowedFd<'_>) -> bool {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    let peeked = SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()]);
+    !peeked.is_err_and(|error| matches!(error.kind(), WouldBlock | Interrupted))
 }
 
 /// Has the kernel itself end the connection when the peer takes nothing for so long (`TCP_USER_TIMEOUT`); `None` leaves

@@ -21,11 +21,13 @@ use std::{
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
+mod glimpse;
 mod inner;
 mod kept;
 mod phase;
 mod waiting;
 
+pub use self::glimpse::{Glance, Glimpse};
 use self::{
     inner::Inner,
     kept::{Entry, Id, Kept},
@@ -99,14 +101,18 @@ pub struct End {
     pub finished: bool,
 }
 
-/// The status field that was found, for people: the pointer and the value as the app wrote it.
+/// The status field that was found, for people: the pointer, and the last values as the app wrote them. Most topics of a
+/// route have the same past, and share this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusSeen {
     /// JSON pointer.
     pub pointer: String,
-    /// The value, shortened.
-    pub value: String,
+    /// The last different values, shortened, the newest last; there is one at least.
+    values: Box<[Arc<str>]>,
 }
+
+/// So many values are kept of each topic.
+const VALUES_MAX: usize = 8;
 
 /// A reader's place in a topic.
 #[derive(Debug, Default)]
@@ -174,6 +180,29 @@ pub struct TopicView {
     pub status: Option<Arc<StatusSeen>>,
 }
 
+// === impl StatusSeen ===
+
+impl StatusSeen {
+    /// `value` at `pointer`, after what was there `before`.
+    pub fn after(before: Option<&Self>, pointer: &str, value: &str) -> Self {
+        let earlier = before.map_or(&[][..], |before| &before.values);
+        let mut values: Vec<_> = earlier.iter().filter(|earlier| ***earlier != *value).cloned().collect();
+        values.drain(..values.len().saturating_sub(VALUES_MAX - 1));
+        values.push(value.into());
+        Self { pointer: pointer.to_owned(), values: values.into() }
+    }
+
+    /// The last value.
+    pub fn value(&self) -> &str {
+        self.values.last().expect("there is one at least")
+    }
+
+    /// The last different values, the newest last.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().map(|value| &**value)
+    }
+}
+
 // === impl Topic ===
 
 impl Topic {
@@ -199,6 +228,11 @@ impl Topic {
     /// What makes it this topic.
     pub fn key(&self) -> &Arc<TopicKey> {
         &self.key
+    }
+
+    /// Where it lies: tells it from every other topic that lives, also from those of another hub.
+    pub fn addr(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     /// A short keyed hash that names it on the admin side without telling whose it is or what it is about.
@@ -358,6 +392,11 @@ impl Topic {
         self.lock().settled
     }
 
+    /// The status field found.
+    pub fn status(&self) -> Option<Arc<StatusSeen>> {
+        self.lock().status.clone()
+    }
+
     /// Remembers the status field found, for people.
     pub fn status_seen(&self, status: Option<Arc<StatusSeen>>) {
         self.lock().status = status;
@@ -477,6 +516,11 @@ impl Topic {
     /// The next thing for a reader, if there is one.
     pub fn try_next(&self, cursor: &mut Cursor) -> Option<Delivery> {
         self.lock().news(cursor)
+    }
+
+    /// The newest event, if it is all that readers who are nearly up to date can be told.
+    pub fn glimpse(&self) -> Option<Glimpse> {
+        Glimpse::of(self.addr(), &self.lock())
     }
 
     /// Keeps a waker for the next wake-up, on behalf of several readers that are woken together.

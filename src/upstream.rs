@@ -5,6 +5,7 @@ mod connection;
 #[cfg(test)]
 pub(crate) mod memory;
 mod pool;
+mod relay;
 mod upload;
 
 use std::{error::Error, io, sync::Arc, time::Duration};
@@ -117,6 +118,10 @@ impl Upstream {
         request.headers_mut().entry(header::HOST).or_insert_with(|| self.host.clone());
         while let Some(connection) = self.pool.take() {
             let again = (request.method().is_idempotent() && request.body().is_end_stream()).then(|| copy(&request));
+            // A request that can't be repeated must not meet a connection of which the kernel knows that it is closed.
+            if again.is_none() && connection.is_over() {
+                continue;
+            }
             match self.exchange(connection, request).await {
                 Ok(response) => return Ok(response),
                 Err(Unanswered::NotSent(unsent)) => request = *unsent,
@@ -152,9 +157,7 @@ impl Upstream {
         let pool = Arc::clone(&self.pool);
         let answered = connection.send(request);
         async move {
-            let (response, mut connection) = answered.await?;
-            // The body is asked for at once, which would wake this very task once more.
-            connection.forget_task();
+            let (response, connection) = answered.await?;
             let connection = match upload.is_some_and(|upload| upload.is_running()) {
                 true => {
                     connection.detach();

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::server::ServerArgs;
+use crate::{peer::Peer, server::ServerArgs};
 
 /// Measures what a stream costs: sidestream beside its peers, on this machine, in one run.
 #[derive(Debug, Parser)]
@@ -57,6 +57,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
 
+    /// Compare these servers only; repeatable
+    #[arg(long, value_enum, value_name = "SERVER", conflicts_with = "write")]
+    peer: Vec<Peer>,
+
     /// Bytes of JSON in an event
     #[arg(long, value_name = "BYTES", default_value = "200", value_parser = clap::value_parser!(u32).range(120..=8_000))]
     payload: u32,
@@ -108,6 +112,8 @@ pub(crate) struct Options {
     pub(crate) streams: usize,
     pub(crate) runs: usize,
     pub(crate) parts: Vec<Part>,
+    /// Empty: all that take part.
+    pub(crate) peers: Vec<Peer>,
     pub(crate) payload: usize,
     pub(crate) write: bool,
     pub(crate) sidestream: PathBuf,
@@ -133,7 +139,7 @@ impl ServeArgs {
 impl RunArgs {
     /// Fills in what was left out.
     pub(crate) fn options(self) -> std::io::Result<Options> {
-        let Self { quick, smoke, streams, runs, only, payload, write, sidestream, root } = self;
+        let Self { quick, smoke, streams, runs, only, peer, payload, write, sidestream, root } = self;
         let size = match (smoke, quick) {
             (true, _) => Size::Smoke,
             (_, true) => Size::Quick,
@@ -156,6 +162,7 @@ impl RunArgs {
             streams: streams.unwrap_or(default_streams) as usize,
             runs: runs.unwrap_or(default_runs) as usize,
             parts,
+            peers: peer,
             payload: payload as usize,
             write,
             sidestream: sidestream.unwrap_or(beside),

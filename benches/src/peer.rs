@@ -27,7 +27,7 @@ pub(crate) const ROUTE: &str = "path=/api/progress/{id},poll=/api/videos/{id}";
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
 /// A kind of server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
     Sidestream,
     Nchan,

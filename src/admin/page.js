@@ -1,69 +1,73 @@
-// Shows /api/stats, asked anew every two seconds while the page can be seen.
-'use strict';
+// The dashboard: takes the figures as they come, keeps their history, and shows them in the order in which an operator
+// asks. All of it works with what is there: a field that the program does not tell leaves its place empty or hidden.
+import { Advice } from './page/advice.js';
+import { Charts } from './page/charts.js';
+import { showFigures } from './page/figures.js';
+import { Head } from './page/head.js';
+import { History } from './page/history.js';
+import { Limits } from './page/limits.js';
+import { follow } from './page/live.js';
+import { Samples } from './page/samples.js';
+import { mark, write } from './page/table.js';
+import { Tables } from './page/tables.js';
+import { Topics } from './page/topics.js';
+import { clock } from './page/words.js';
 
 const byId = (id) => document.getElementById(id);
-const sum = (object) => Object.values(object).reduce((total, value) => total + value, 0);
-const seconds = (value) => (value == null ? '–' : value < 10 ? `${value.toFixed(1)} s` : `${Math.round(value)} s`);
+const history = new History();
+const samples = new Samples();
+const head = new Head(history);
+const advice = new Advice(byId('advice'));
+const charts = new Charts(history);
+const tables = new Tables(history);
+const topics = new Topics(byId('topics'));
+const limits = new Limits(byId('limits'));
 
-function figure(id, value, isBad) {
-  byId(id).textContent = value.toLocaleString('en');
-  byId(id).classList.toggle('bad', Boolean(isBad));
+let latest = null;
+let isPaused = false;
+let isAsked = false;
+
+function show() {
+  isAsked = false;
+  head.show(latest);
+  mark(document.body, 'data-lost', history.isLost ? 'yes' : null);
+  // Whether all is well is not to be paused.
+  if (isPaused || !latest) return;
+  byId('figures').hidden = false;
+  advice.show(latest.recommendations);
+  showFigures(latest, history);
+  charts.show(latest, history.isLost ? Date.now() : history.last);
+  tables.show(latest);
+  topics.show(latest.topics);
+  limits.show(latest);
 }
 
-function rows(id, list) {
-  byId(id).replaceChildren(...list.map((cells) => {
-    const row = document.createElement('tr');
-    for (const cell of cells) {
-      const td = document.createElement('td');
-      td.textContent = typeof cell === 'number' ? cell.toLocaleString('en') : cell;
-      if (typeof cell === 'number') td.className = 'number';
-      row.append(td);
-    }
-    return row;
-  }));
+/** Shows it once before the next frame, however much has come. A page that nobody sees does so when it is seen again. */
+function ask() {
+  if (isAsked || document.hidden) return;
+  isAsked = true;
+  requestAnimationFrame(show);
 }
 
-function notNull(object) {
-  const parts = Object.entries(object).filter(([, count]) => count > 0).map(([name, count]) => `${name} ${count}`);
-  return parts.join(', ') || '–';
+byId('pause').addEventListener('click', () => {
+  isPaused = !isPaused;
+  mark(byId('pause'), 'aria-pressed', isPaused);
+  write(byId('pause-note'), isPaused && latest ? `Standing at ${clock(history.last)}. Figures are still being kept.` : '');
+  ask();
+});
+document.addEventListener('visibilitychange', ask);
+// While nothing comes, the time on the charts goes on, and what is missing grows.
+setInterval(() => history.isLost && ask(), 1_000);
+
+function take(stats) {
+  const now = Date.now();
+  latest = { ...stats, routes: stats.routes ?? [] };
+  const { values, isRestart } = samples.take(latest, now, history.isLost);
+  history.push(now, values, isRestart);
+  ask();
 }
 
-function show(stats) {
-  const total = (pick) => stats.routes.reduce((all, route) => all + pick(route), 0);
-  byId('state').textContent = `${stats.state}, version ${stats.version}, up for ${seconds(stats.uptime_seconds)}`;
-  figure('active', total((route) => route.active));
-  figure('stale', total((route) => route.stale), total((route) => route.stale) > 0);
-  figure('topic-count', stats.topics.total);
-  const { poll, subscribe, authorize } = stats.upstream_requests;
-  figure('asked', sum(poll) + sum(subscribe) + sum(authorize));
-  const invalid = total((route) => sum(route.invalid_state_errors));
-  figure('invalid', invalid, invalid > 0);
-  figure('rejected', sum(stats.rejected), sum(stats.rejected) > 0);
-  rows('routes', stats.routes.map((route) => [
-    route.route, route.active, route.stale, route.opened, notNull(route.closed),
-    notNull(route.job_state_violations), route.active ? seconds(route.data_age_seconds) : '–',
-  ]));
-  rows('slowest', stats.streams.slowest.map((stream) => [
-    stream.route, stream.address, seconds(stream.age_seconds), seconds(stream.unacknowledged_seconds),
-    seconds(stream.blocked_seconds),
-  ]));
-  rows('topics', stats.topics.listed.map((topic) => [
-    topic.route, topic.topic, topic.phase, topic.subscribers, seconds(topic.age_seconds),
-    topic.pace_seconds == null ? 'stream' : seconds(topic.pace_seconds), topic.status_field ?? '–', topic.status ?? '–',
-  ]));
-  const { total: all, listed } = stats.topics;
-  byId('topics-note').textContent = all > listed.length ? `The ${listed.length} with most subscribers, of ${all}.` : '';
-}
-
-async function refresh() {
-  try {
-    const answer = await fetch('api/stats', { cache: 'no-store' });
-    show(await answer.json());
-  } catch {
-    byId('state').textContent = 'not answering; trying again';
-  }
-}
-
-setInterval(() => { if (!document.hidden) refresh(); }, 2000);
-document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
-refresh();
+follow('api/stats/stream', take, () => {
+  history.lose();
+  ask();
+});

@@ -98,6 +98,11 @@ fn flags_show_in_the_words() {
         (&["--heartbeat-form=event"], "with a 'ping' event as heartbeat"),
         (&["--max-connections-per-ip=5"], "at most 5 of them from one address"),
         (&["--trusted-proxy=10.0.0.0/8"], "X-Forwarded-For is believed from 10.0.0.0/8."),
+        (&["--", "node", "build"], "The app Is started once the addresses are open, as: node build. What it prints"),
+        (&["--", "node"], "When it ends, so does the sidecar, with its exit status."),
+        (&["--app-restart=on-failure", "--", "node"], "a status other than 0 or by a signal, it is started again"),
+        (&["--app-restart=always", "--", "node"], "However it ends, it is started again"),
+        (&["--app-log=/no/app.log"], "The app Invalid-state errors are counted in its log, /no/app.log, from now on."),
         (&["--drain=0"], "streams are ended at once"),
         (&["--heartbeat-interval=60s"], "Warnings --heartbeat-interval '1m' is not shorter than the 60s"),
     ] {

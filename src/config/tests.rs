@@ -316,6 +316,14 @@ const FLAG_MISTAKES: &[(&[&str], &str)] = &[
         &["--log", "inof"],
         "invalid value 'inof' for '--log <FILTER>': write a level (error, warn, info, debug, trace, off) or directives such as info,sidestream::hub=debug",
     ),
+    (&["--"], "--: what starts the app is missing or empty; write it at the end, as in -- node build"),
+    (&["--", ""], "--: what starts the app is missing or empty; write it at the end, as in -- node build"),
+    (
+        &["--app-restart", "on-failure"],
+        "--app-restart 'on-failure': there is no app to start again; write what starts it at the end, as in -- node build",
+    ),
+    (&["--app-log", "/"], "--app-log '/' is a directory; name the file in it that the app writes to"),
+    (&["--app-log", "/dev/null"], "--app-log '/dev/null' is no regular file; name one that the app writes to"),
     (&["--linger", "1us"], "invalid value '1us' for '--linger <TIME>': a duration is at least 1ms"),
     (
         &["--drain", "soon"],

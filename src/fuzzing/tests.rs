@@ -49,6 +49,12 @@ const WORDS: &[&str] = &[
     "::1",
     "lastEventId=",
     "ä",
+    "[ERR_INVALID_STATE]",
+    "code: 'ERR_INVALID_STATE'",
+    "Error: Invalid state: Controller is already closed",
+    "uncaughtException",
+    "/a.js:1\n",
+    "\x1b[31m",
 ];
 
 /// The kept inputs of a target, by name.

@@ -228,6 +228,12 @@ where
     }
 }
 
+impl<B> Drop for GuardedBody<B> {
+    fn drop(&mut self) {
+        self.seat.trace_end(self.heartbeat_at.checked_sub(self.pacing.heartbeat));
+    }
+}
+
 impl<B> std::fmt::Debug for GuardedBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GuardedBody").field("finder", &self.finder).field("seat", &self.seat).finish_non_exhaustive()

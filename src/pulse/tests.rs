@@ -1,4 +1,5 @@
 use super::*;
+use crate::connections::Limits;
 
 const STALE: Duration = Duration::from_secs(35);
 const REAP: Duration = Duration::from_secs(60);
@@ -91,23 +92,74 @@ fn a_blocked_peer_is_stuck_while_no_byte_is_acknowledged() {
 #[test]
 fn a_stream_is_looked_at_until_all_is_acknowledged() {
     let mut pulse = Pulse::default();
-    assert!(!pulse.wants_look());
+    let wants_look = |pulse: &Pulse, now| pulse.wants_look(at(now), Duration::ZERO);
+    assert!(!wants_look(&pulse, 0.0));
     pulse.sent(at(1.0));
-    assert!(pulse.wants_look());
+    assert!(wants_look(&pulse, 1.0));
     let signs = pulse.look(says(1, 0, 0, 9.0, 0), at(3.0));
     assert_eq!(signs.unacknowledged, Some(at(2.0)));
-    assert!(pulse.wants_look(), "it waits");
+    assert!(wants_look(&pulse, 3.0), "it waits");
     let signs = pulse.look(says(1, 0, 0, 0.5, 0), at(4.0));
     assert_eq!(signs.unacknowledged, Some(at(0.5)), "what was sent before the last acknowledgement was acknowledged");
     pulse.look(says(0, 0, 70, 1.0, 0), at(5.0));
-    assert!(pulse.wants_look(), "bytes wait before a closed window");
+    assert!(wants_look(&pulse, 5.0), "bytes wait before a closed window");
     assert_eq!(pulse.look(says(0, 0, 0, 1.0, 80), at(6.0)), Signs::default());
-    assert!(!pulse.wants_look());
+    assert!(!wants_look(&pulse, 6.0));
     pulse.blocked(at(7.0));
-    assert!(pulse.wants_look() && pulse.is_blocked());
+    assert!(wants_look(&pulse, 7.0) && pulse.is_blocked());
     assert_eq!(pulse.blocked_for(at(9.0)), Some(at(2.0)));
     pulse.unblocked();
-    assert!(!pulse.wants_look() && !pulse.is_blocked());
+    assert!(!wants_look(&pulse, 9.0) && !pulse.is_blocked());
+}
+
+// An event a second and stream would otherwise be a call to the kernel a second and stream, beside the write.
+#[test]
+fn what_was_just_sent_is_not_asked_about() {
+    let (interval, grace) = pace(STALE);
+    assert!(grace > interval * 3, "{grace:?}");
+    let mut pulse = Pulse::default();
+    let mut looks = 0;
+    for second in 0..100 {
+        let now = at(f64::from(second));
+        pulse.sent(now);
+        if pulse.wants_look(now, grace) {
+            looks += 1;
+            assert_eq!(verdict(pulse.look(says(0, 0, 0, 0.1, 9), now)), Alive);
+        }
+    }
+    assert!((10..=25).contains(&looks), "{looks} looks at a hundred events");
+    pulse.blocked(at(100.0));
+    assert!(pulse.wants_look(at(100.0), grace), "whoever is blocked is looked at at once");
+}
+
+/// How far the sweep's looks are apart, and its grace.
+fn pace(limit: Duration) -> (Duration, Duration) {
+    let limits = Limits { connections: 1, per_ip: 0, stale_after: limit, reap_after: limit * 2 };
+    (limits.sweep_interval(), limits.grace())
+}
+
+// Whatever the limit and wherever the looks fall: a peer that has answered nothing since its last acknowledgement is found
+// by the first sweep after the limit, as without the grace.
+#[test]
+fn the_grace_delays_no_verdict() {
+    for limit in [0.2, 1.0, 2.0, 7.0, 35.0, 600.0].map(at) {
+        let (interval, grace) = pace(limit);
+        let heartbeat = limit / 3;
+        for phase in 0..10 {
+            let mut pulse = Pulse::default();
+            // The last acknowledgement came at 0, and the next thing is sent a heartbeat later.
+            let found = (0..).map(|turn| interval * turn + interval * phase / 10).find(|now| {
+                if *now >= heartbeat {
+                    pulse.sent(heartbeat);
+                }
+                let info = says(u32::from(*now >= heartbeat), 0, 0, now.as_secs_f64(), 9);
+                pulse.wants_look(*now, grace) && pulse.look(info, *now).are_missing_for(limit)
+            });
+            let found = found.expect("it is found");
+            let latest = limit.max(heartbeat + patience(limit)) + interval;
+            assert!(found > limit && found <= latest + at(0.001), "{found:?} at a limit of {limit:?}");
+        }
+    }
 }
 
 // The window of a suspended tab stays closed for hours. Each of the kernel's questions waits a moment for its answer; a
@@ -122,6 +174,27 @@ fn the_moment_of_a_question_about_a_closed_window_is_no_silence() {
         assert_eq!(verdict(pulse.look(says(0, 1, 70, 60.0, 5), at(now))), Alive);
     }
     assert_eq!(verdict(pulse.look(says(0, 1, 70, 100.0, 5), at(36040.0))), Reaped, "it was its last answer");
+}
+
+// The same by the sweep's looks, wherever they fall: a question a minute, answered after four tenths of a second.
+#[test]
+fn a_closed_window_whose_questions_are_answered_is_never_stale() {
+    for limit in [7.0, 35.0, 300.0].map(at) {
+        let (interval, grace) = pace(limit);
+        for phase in 0..40 {
+            let mut pulse = Pulse::default();
+            pulse.sent(at(0.0));
+            let mut now = interval * phase / 40;
+            while now < at(600.0) {
+                let past = now.as_secs_f64() % 60.0;
+                let info = if past < 0.4 { says(0, 1, 70, past + 59.6, 5) } else { says(0, 0, 70, past - 0.4, 5) };
+                if pulse.wants_look(now, grace) {
+                    assert!(!pulse.look(info, now).are_missing_for(limit), "at {now:?}, limit {limit:?}");
+                }
+                now += interval;
+            }
+        }
+    }
 }
 
 // Streams without --max-age may live for months.

@@ -15,13 +15,16 @@ use tokio::time::Instant;
 use crate::{
     connections::{Permit, StreamView},
     event::Frame,
-    metrics::{CloseReason, FrameKind},
+    metrics::{CloseReason, FrameKind, RouteId},
     pulse::{Pulse, Signs},
     stream::body,
     subscription::Subscription,
+    survey::Surveyed,
     tcp,
-    topic::{Delivery, End},
+    topic::{Delivery, End, Glance, Glimpse},
 };
+
+use super::account::Account;
 
 /// So many frames leave in one `writev` at most, and so many bytes; what the kernel does not take of them waits here.
 const BATCH_FRAMES: usize = 16;
@@ -60,12 +63,6 @@ pub(super) enum Served {
     Blocked,
     /// It is over; take it out.
     Over,
-}
-
-/// What an entry tells about what it sent.
-pub(super) trait Account {
-    fn sent(&self, kind: FrameKind, bytes: usize);
-    fn delivered(&self, at: Instant);
 }
 
 impl Entry {
@@ -141,6 +138,25 @@ impl Entry {
         }
     }
 
+    /// The same for a stream of which a glimpse at its topic says all, as it does for nearly every one in a walk: one call to
+    /// the kernel with shared bytes, and nothing that other shards write.
+    pub(super) fn serve_glimpse(&mut self, glimpse: &Glimpse, account: &impl Account, now: Instant) -> Served {
+        if !self.unsent.is_empty() || self.closing || self.retry.is_some() {
+            return self.serve(account, now);
+        }
+        match self.subscription.glance(glimpse) {
+            Glance::Nothing => Served::Idle,
+            Glance::Ask => self.serve(account, now),
+            Glance::Next(kind) => {
+                account.sent(kind, glimpse.frame.len());
+                if kind == FrameKind::Event {
+                    account.delivered(glimpse.at);
+                }
+                self.send_shared(&glimpse.frame, now)
+            }
+        }
+    }
+
     /// The head and what there is, in one call to the kernel as far as possible; a heartbeat if there is nothing yet, since
     /// proxies hold back a head that nothing follows.
     pub(super) fn serve_first(&mut self, heartbeat: &Frame, account: &impl Account, now: Instant) -> Served {
@@ -162,37 +178,28 @@ impl Entry {
         }
     }
 
-    /// What the admin side shows of it.
-    pub(super) fn view(&self, now: Instant) -> StreamView {
-        StreamView {
-            route: self.permit.route(),
-            peer: self.permit.peer(),
-            opened: self.permit.opened(),
-            blocked_for: self.pulse.blocked_for(self.age(now)),
-            unacknowledged_for: self.look_again(now).unacknowledged,
-        }
-    }
-
     /// Whether the peer's kernel takes nothing more.
     pub(super) fn is_blocked(&self) -> bool {
         self.pulse.is_blocked()
     }
 
-    /// Asks the kernel about the peer, unless it is known that nothing waits for it.
-    pub(super) fn look(&mut self, now: Instant) -> Signs {
-        if !self.pulse.wants_look() {
+    /// Asks the kernel about the peer, unless it is known that nothing has waited for it for as long as `grace`.
+    pub(super) fn look(&mut self, now: Instant, grace: Duration) -> Signs {
+        let age = self.age(now);
+        if !self.pulse.wants_look(age, grace) {
             return Signs::default();
         }
-        self.pulse.look(tcp::info(self.socket.as_fd()), self.age(now))
+        self.pulse.look(tcp::info(self.socket.as_fd()), age)
     }
 
-    /// The same, and leaves no trace.
+    /// The same without grace, and leaves no trace.
     fn look_again(&self, now: Instant) -> Signs {
-        if !self.pulse.wants_look() {
+        let age = self.age(now);
+        if !self.pulse.wants_look(age, Duration::ZERO) {
             return Signs::default();
         }
         let mut pulse = self.pulse;
-        pulse.look(tcp::info(self.socket.as_fd()), self.age(now))
+        pulse.look(tcp::info(self.socket.as_fd()), age)
     }
 
     /// Counts it as stale, or no more.
@@ -206,10 +213,10 @@ impl Entry {
         self.pulse.blocked(self.age(now));
     }
 
-    /// Whether the next sweep asks the kernel about it.
+    /// Whether something may wait for its peer.
     #[cfg(test)]
     pub(super) fn wants_look(&self) -> bool {
-        self.pulse.wants_look()
+        self.pulse.wants_look(Duration::ZERO, Duration::ZERO)
     }
 
     fn age(&self, now: Instant) -> Duration {
@@ -221,9 +228,8 @@ impl Entry {
         if !self.unsent.is_empty() || self.closing {
             return Served::Idle;
         }
-        self.unsent = self.framed(heartbeat);
         account.sent(FrameKind::Heartbeat, heartbeat.len());
-        self.flush(now)
+        self.send_shared(heartbeat, now)
     }
 
     /// The peer has said something. Streams hear nothing, but for the end.
@@ -318,6 +324,24 @@ impl Entry {
         Served::Idle
     }
 
+    /// A frame that many get, while nothing is unsent. Its count of owners is written only if the kernel does not take all.
+    fn send_shared(&mut self, frame: &Frame, now: Instant) -> Served {
+        let bytes = if self.chunked { frame.chunk_bytes() } else { frame.block_bytes() };
+        let sent = match self.socket.write(bytes) {
+            Ok(sent) => sent,
+            Err(error) if is_temporary(&error) => 0,
+            Err(error) => return self.broke(&error),
+        };
+        if sent > 0 {
+            self.pulse.sent(self.age(now));
+        }
+        if sent == bytes.len() {
+            return Served::Idle;
+        }
+        self.unsent = self.framed(frame).slice(sent..);
+        self.flush(now)
+    }
+
     /// Writes what is unsent.
     fn flush(&mut self, now: Instant) -> Served {
         while !self.unsent.is_empty() {
@@ -389,6 +413,30 @@ impl Entry {
 
     fn framed(&self, frame: &Frame) -> Bytes {
         if self.chunked { frame.chunk() } else { frame.block() }
+    }
+}
+
+impl Surveyed for Entry {
+    fn route(&self) -> RouteId {
+        self.permit.route()
+    }
+
+    fn opened(&self) -> Instant {
+        self.permit.opened()
+    }
+
+    fn waits_at_most(&self, now: Instant) -> Option<Duration> {
+        self.pulse.waits_at_most(self.age(now))
+    }
+
+    fn view(&self, now: Instant) -> StreamView {
+        StreamView {
+            route: self.permit.route(),
+            peer: self.permit.peer(),
+            opened: self.permit.opened(),
+            blocked_for: self.pulse.blocked_for(self.age(now)),
+            unacknowledged_for: self.look_again(now).unacknowledged,
+        }
     }
 }
 

@@ -37,7 +37,6 @@ pub(super) enum Round {
 pub(super) struct Group {
     pub(super) key: GroupKey,
     pub(super) topic: Arc<Topic>,
-    pub(super) topic_id: u64,
     /// Holds the place of the group's waker in the topic.
     listener: Waiter,
     signal: Arc<Signal>,
@@ -65,20 +64,12 @@ struct Signal {
 // === impl Group ===
 
 impl Group {
-    pub(super) fn new(
-        key: GroupKey,
-        topic: Arc<Topic>,
-        topic_id: u64,
-        inbox: Arc<Inbox>,
-        pacing: Arc<Pacing>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(key: GroupKey, topic: Arc<Topic>, inbox: Arc<Inbox>, pacing: Arc<Pacing>, now: Instant) -> Self {
         let signal = Arc::new(Signal { inbox, key, is_sent: AtomicBool::new(false) });
         let heartbeat_at = now + pacing.heartbeat;
         let mut group = Self {
             key,
             topic,
-            topic_id,
             listener: Waiter::default(),
             signal,
             members: Vec::new(),
@@ -97,6 +88,12 @@ impl Group {
     pub(super) fn has_news(&mut self) -> bool {
         let newest = self.topic.newest();
         std::mem::replace(&mut self.newest, newest) != newest
+    }
+
+    /// When the members were last sent something, as far as the time of their next heartbeat tells; who came later, got
+    /// it when it came.
+    pub(super) fn sent_at(&self) -> Option<Instant> {
+        self.heartbeat_at.checked_sub(self.pacing.heartbeat)
     }
 
     /// Asks the topic to wake us at the next thing. Before the members look, so that nothing falls in between.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -14,22 +15,28 @@ use tracing::{debug, error, warn};
 
 use super::{
     Adopted, Inbox, Order,
-    entry::{Account, Entry, Served},
+    account::{Account, Batched, Direct},
+    entry::{Entry, Served},
     group::{Group, GroupKey, Round},
 };
 use crate::{
     backoff::jitter,
     connections::Limits,
     event::{self, Frame},
-    metrics::{CloseReason, FrameKind, Metrics, RouteMetrics},
+    metrics::{CloseReason, FrameKind, Metrics},
     stream::body::{Pacing, RETRY_JITTER},
+    survey::Survey,
     tcp,
+    topic::Glimpse,
 };
 
 /// The token of the inbox; streams have their place in the slab.
 pub(super) const WAKER: Token = Token(usize::MAX);
 /// Members served before the shard looks at its sockets and its inbox again: some milliseconds' worth of writes.
 const BATCH: usize = 256;
+/// From so many members on, a batch of a walk is counted as a whole. Fewer are counted at once: who has got an event then
+/// finds it counted.
+const MANY: usize = 64;
 /// Streams adopted before the shard looks at the others again: when thousands come back in the same second, their heads
 /// and first blocks are some ten microseconds each, and news must not wait for all of them.
 const NEWCOMERS: usize = 128;
@@ -51,7 +58,8 @@ pub(super) struct Shard {
     entries: Slab<Entry>,
     /// Boxed, since groups are as many as topics, and a slab that has just doubled has room for twice as many.
     groups: Slab<Box<Group>>,
-    by_topic: HashMap<u64, usize>,
+    /// Groups by the address of their topic.
+    by_topic: HashMap<usize, usize>,
     generation: u32,
     /// Groups with a walk to do, in turn.
     walks: VecDeque<GroupKey>,
@@ -63,19 +71,13 @@ pub(super) struct Shard {
     stopped: bool,
 }
 
-/// Where a route's deliveries are counted.
-struct RouteAccount<'a>(&'a RouteMetrics);
-
-// === impl RouteAccount ===
-
-impl Account for RouteAccount<'_> {
-    fn sent(&self, kind: FrameKind, bytes: usize) {
-        self.0.frame_sent(kind, bytes);
-    }
-
-    fn delivered(&self, at: Instant) {
-        self.0.delivered(at.elapsed());
-    }
+/// What a walk hands to each member of a group.
+struct Share {
+    round: Round,
+    heartbeat: Frame,
+    /// Nearly always all there is to be delivered.
+    glimpse: Option<Glimpse>,
+    now: Instant,
 }
 
 // === impl Shard ===
@@ -124,7 +126,7 @@ impl Shard {
             }
         }
         let mut orders = self.inbox.take();
-        // Those who ask for a list, say, see who came before them.
+        // Those who ask for a survey, say, see who came before them.
         self.newcomers.extend(orders.extract_if(.., |order| matches!(order, Order::Adopt(_))));
         for _ in 0..NEWCOMERS {
             let Some(order) = self.newcomers.pop_front() else { break };
@@ -157,9 +159,9 @@ impl Shard {
             Order::Adopt(adopted) => self.adopt(*adopted, now),
             Order::Woken(key) => self.woken(key, now),
             Order::Drain(time) => self.drain(time, now),
-            Order::List(tell) => {
+            Order::Survey(hidden, tell) => {
                 // Whoever asked may have gone.
-                let _ = tell.send(self.entries.iter().map(|(_, entry)| entry.view(now)).collect());
+                let _ = tell.send(Survey::of(self.entries.iter().map(|(_, entry)| entry), hidden, now));
             }
             Order::Stop => self.stopped = true,
         }
@@ -202,7 +204,7 @@ impl Shard {
     fn serve_first(&mut self, key: usize, now: Instant) {
         let entry = &mut self.entries[key];
         let pacing = &self.groups[entry.group as usize].pacing;
-        let account = RouteAccount(self.metrics.route(entry.permit().route()));
+        let account = Direct(self.metrics.route(entry.permit().route()));
         let served = entry.serve_first(&pacing.heartbeat_frame, &account, now);
         self.after(key, served);
     }
@@ -213,7 +215,11 @@ impl Shard {
         pacing: &Arc<Pacing>,
         now: Instant,
     ) -> usize {
-        if let Some(group) = self.by_topic.get(&subscription.topic_id()) {
+        let topic = Arc::clone(subscription.topic());
+        // Not by its number: each hub has a count of its own, and the canary's streams live here, too. The group holds the
+        // topic, so no other can come to lie there as long as the group is found by it.
+        let addr = topic.addr();
+        if let Some(group) = self.by_topic.get(&addr) {
             return *group;
         }
         // Four thousand million groups before a wake-up of long ago could mean another: none is so late.
@@ -224,12 +230,10 @@ impl Shard {
             index: u32::try_from(index).expect("groups are no more than streams"),
             generation: self.generation,
         };
-        let topic_id = subscription.topic_id();
-        let topic = Arc::clone(subscription.topic());
-        let group = Group::new(key, topic, topic_id, Arc::clone(&self.inbox), Arc::clone(pacing), now);
+        let group = Group::new(key, topic, Arc::clone(&self.inbox), Arc::clone(pacing), now);
         self.heartbeats.insert((group.heartbeat_at, index));
         vacant.insert(Box::new(group));
-        self.by_topic.insert(topic_id, index);
+        self.by_topic.insert(addr, index);
         index
     }
 
@@ -289,19 +293,21 @@ impl Shard {
             // Members may have left since; the downward walk only has to stay inside.
             let at = at.min(group.members.len());
             let until = at.saturating_sub(left);
-            let heartbeat = group.pacing.heartbeat_frame.clone();
+            let glimpse = if round == Round::Deliver { group.topic.glimpse() } else { None };
+            let share = Share { round, heartbeat: group.pacing.heartbeat_frame.clone(), glimpse, now };
+            let route = group.topic.key().route;
             // Only news ends the silence. A group is also woken because one of its members was turned away, and if that
             // put the heartbeat off, a quiet stream that many leave would look dead to those who stay.
             if round == Round::Deliver && group.has_news() {
                 let next = now + group.pacing.heartbeat;
                 self.appoint_heartbeat(key.index as usize, next);
             }
-            for place in (until..at).rev() {
-                let Some(member) = self.groups.get(key.index as usize).and_then(|group| group.members.get(place))
-                else {
-                    continue;
-                };
-                self.serve(*member as usize, round, &heartbeat, now);
+            let metrics = Arc::clone(&self.metrics);
+            let metrics = metrics.route(route);
+            if at - until < MANY {
+                self.serve_members(key, until..at, &share, &Direct(metrics));
+            } else {
+                self.serve_members(key, until..at, &share, &Batched::new(metrics));
             }
             left -= at - until;
             self.finish_round(key, until);
@@ -322,14 +328,20 @@ impl Shard {
         self.walks.push_back(key);
     }
 
-    fn serve(&mut self, key: usize, round: Round, heartbeat: &Frame, now: Instant) {
-        let entry = &mut self.entries[key];
-        let account = RouteAccount(self.metrics.route(entry.permit().route()));
-        let served = match round {
-            Round::Deliver => entry.serve(&account, now),
-            Round::Heartbeat => entry.heartbeat(heartbeat, &account, now),
-        };
-        self.after(key, served);
+    fn serve_members(&mut self, key: GroupKey, places: Range<usize>, share: &Share, account: &impl Account) {
+        for place in places.rev() {
+            let Some(member) = self.groups.get(key.index as usize).and_then(|group| group.members.get(place)) else {
+                continue;
+            };
+            let member = *member as usize;
+            let entry = &mut self.entries[member];
+            let served = match (share.round, &share.glimpse) {
+                (Round::Heartbeat, _) => entry.heartbeat(&share.heartbeat, account, share.now),
+                (Round::Deliver, Some(glimpse)) => entry.serve_glimpse(glimpse, account, share.now),
+                (Round::Deliver, None) => entry.serve(account, share.now),
+            };
+            self.after(member, served);
+        }
     }
 
     fn on_socket(&mut self, key: usize, event: &mio::event::Event, now: Instant) {
@@ -338,11 +350,15 @@ impl Shard {
         let is_over = event.is_read_closed() || event.is_error();
         if is_over || (event.is_readable() && entry.heard() == Served::Over) {
             entry.left();
+            let group = &self.groups[entry.group as usize];
+            if entry.permit().is_left_by_client() {
+                entry.permit().trace_end(group.sent_at(), now);
+            }
             self.after(key, Served::Over);
             return;
         }
         if event.is_writable() && entry.is_blocked() {
-            let account = RouteAccount(self.metrics.route(entry.permit().route()));
+            let account = Direct(self.metrics.route(entry.permit().route()));
             let served = entry.serve(&account, now);
             self.after(key, served);
         }
@@ -373,7 +389,7 @@ impl Shard {
     fn remove_group_if_empty(&mut self, index: usize) {
         if self.groups[index].members.is_empty() {
             let group = self.groups.remove(index);
-            self.by_topic.remove(&group.topic_id);
+            self.by_topic.remove(&group.topic.addr());
             self.heartbeats.remove(&(group.heartbeat_at, index));
         }
     }
@@ -382,10 +398,11 @@ impl Shard {
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
         let (part, parts) = self.sweep();
+        let grace = self.limits.grace();
         let mut over = Vec::new();
         for (key, entry) in &mut self.entries {
             if key % parts == part {
-                let signs = entry.look(now);
+                let signs = entry.look(now, grace);
                 entry.mark_stale(signs.are_missing_for(self.limits.stale_after));
                 if signs.are_missing_for(self.limits.reap_after) {
                     entry.close(CloseReason::Stale);

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -44,6 +44,7 @@ pub(super) fn start(shared: Arc<Shared>, topic: Arc<Topic>) -> PollSource {
         shared,
         turn: AtomicU64::new(0),
         watched: AtomicBool::new(false),
+        watchers: AtomicU32::new(0),
         state: Mutex::new(state),
     }))
 }
@@ -60,6 +61,8 @@ pub struct Poller {
     turn: AtomicU64,
     /// Somebody subscribes. Written by the hub, read when a poll ends.
     watched: AtomicBool,
+    /// How many subscribe. Written by the hub, read for a count when a poll ends.
+    watchers: AtomicU32,
     /// Written by the poll in flight, of which there is one at most, and by the hub when somebody joins.
     state: Mutex<State>,
 }
@@ -113,6 +116,10 @@ impl Source for PollSource {
         self.0.watched.store(false, Ordering::Release);
         // Whatever was due is not any more; a poll in flight may finish, and finds nobody.
         self.0.turn.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn watched_by(&self, subscribers: usize) {
+        self.0.watchers.store(u32::try_from(subscribers).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     fn pace(&self) -> Option<Duration> {
@@ -224,7 +231,11 @@ impl Poller {
             return Next::After(spec(self.route()).interval);
         };
         let is_first = std::mem::take(&mut self.lock().is_new);
-        match self.ask(&lender).await {
+        let asked = self.ask(&lender).await;
+        // All but one of those who watch would have asked this for themselves.
+        let spared = self.watchers.load(Ordering::Relaxed).saturating_sub(1);
+        self.route_metrics().requests_spared.inc_by(spared.into());
+        match asked {
             Asked::Answer(answer) => self.answered(&answer, is_first),
             Asked::Refused(decision, answer) => self.refused(&lender, decision, answer).await,
             Asked::TooLarge => {

@@ -40,6 +40,8 @@ pub struct Schedule {
     /// Told when an appointment was made; heard by [`Schedule::run`].
     made: Notify,
     permits: Arc<Semaphore>,
+    /// How many permits there are.
+    concurrency: usize,
     /// Half of the permits: what admissions may have of them.
     newcomers: Arc<Semaphore>,
     /// As many as there are permits, but apart from them: an app that is slow to open streams must not stop the polls.
@@ -72,6 +74,7 @@ impl Schedule {
             appointments: Mutex::default(),
             made: Notify::new(),
             permits: semaphore(concurrency),
+            concurrency,
             newcomers: semaphore(concurrency.div_ceil(2)),
             openings: semaphore(concurrency),
             turns: AtomicU64::new(0),
@@ -116,6 +119,16 @@ impl Schedule {
     /// Has the run loop look, though nothing is due.
     pub fn wake(&self) {
         self.made.notify_one();
+    }
+
+    /// Polls and admissions that are under way.
+    pub fn under_way(&self) -> usize {
+        self.concurrency.saturating_sub(self.permits.available_permits())
+    }
+
+    /// How many may be under way at once.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// Whether as many requests are under way as may be; then what is due waits.

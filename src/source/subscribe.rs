@@ -101,6 +101,9 @@ impl Source for SubscribeSource {
             // Owned by this source, which aborts it; it ends by itself when the app ends the topic.
             let listener = Arc::clone(&self.listener);
             *task = Some(tokio::spawn(async move { listener.run().await }).abort_handle());
+        } else {
+            // A stream that the app need not open once more.
+            self.listener.shared.metrics.route(self.listener.topic.key().route).requests_spared.inc();
         }
     }
 
@@ -247,7 +250,7 @@ impl Listener {
         if progress.terminal {
             self.shared.detected.tell(self.topic.key().route, self.route(), &found);
         }
-        let seen = self.shared.detected.seen(self.topic.key().route, &found);
+        let seen = self.shared.detected.seen(self.topic.key().route, &found, self.topic.status().as_ref());
         if seen.is_some() {
             self.topic.status_seen(seen);
         }

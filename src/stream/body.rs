@@ -350,6 +350,12 @@ impl http_body::Body for StreamBody {
     }
 }
 
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.seat.trace_end(self.heartbeat_at.checked_sub(self.pacing.heartbeat));
+    }
+}
+
 impl std::fmt::Debug for StreamBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StreamBody").field("route", &self.route).finish_non_exhaustive()

@@ -113,6 +113,14 @@ impl Kept {
         }
     }
 
+    /// The first place behind which the newest entry is the next.
+    pub(super) fn before_newest(&self) -> u64 {
+        match self {
+            Self::State(_) => 0,
+            Self::Log(log) => log.window.iter().rev().nth(1).map_or(log.dropped_seq, |entry| entry.seq),
+        }
+    }
+
     /// The first entry after the place `seq`.
     pub(super) fn after(&self, seq: u64) -> Option<&Entry> {
         match self {

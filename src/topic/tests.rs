@@ -41,10 +41,35 @@ impl Bell {
     }
 }
 
+/// The next thing for a reader, and what a glimpse says of it must be the same.
 fn next(reader: &mut Subscription) -> Option<Delivery> {
-    match reader.poll_next(&mut Context::from_waker(Waker::noop())) {
+    let glance = glance(reader);
+    let next = match reader.poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(delivery) => Some(delivery),
         Poll::Pending => None,
+    };
+    match (&next, glance) {
+        (_, None) | (None, Some(None)) => {}
+        (Some(Delivery::Frame { frame, kind, at }), Some(Some(shown))) => {
+            assert_eq!((frame.clone(), *kind, *at), shown)
+        }
+        (next, glance) => panic!("a glimpse shows {glance:?}, and next is {next:?}"),
+    }
+    next
+}
+
+/// What a glimpse says to a reader that stands where `reader` does, if it says it all.
+fn glance(reader: &Subscription) -> Option<Option<(Frame, FrameKind, Instant)>> {
+    let glimpse = reader.topic().glimpse()?;
+    let Cursor { seq, joined_at, greeting, .. } = *reader.cursor();
+    let mut cursor = Cursor { seq, joined_at, greeting, ..Cursor::default() };
+    match glimpse.show(&mut cursor) {
+        Glance::Ask => None,
+        Glance::Nothing => Some(None),
+        Glance::Next(kind) => {
+            assert_eq!(glimpse.show(&mut cursor), Glance::Nothing, "it is the last");
+            Some(Some((glimpse.frame, kind, glimpse.at)))
+        }
     }
 }
 
@@ -183,6 +208,37 @@ async fn a_retried_job_lives_on_and_its_old_end_is_forgotten() {
     assert_eq!(read(&mut reader), ["again"], "who has not heard of the end yet never does");
     assert_eq!(bench.watch(Store::State).place(Some("done")), Resumed::New);
     assert_eq!(topic.view().phase, Phase::Live);
+}
+
+// A walk over many readers asks the topic once; whoever needs more is told to ask by itself.
+#[tokio::test]
+async fn a_glimpse_is_enough_for_readers_that_are_up_to_date_but_for_the_newest() {
+    for store in [Store::State, LOG] {
+        let bench = Bench::new(10);
+        let mut reader = placed(&bench, store, None);
+        let topic = bench.topic();
+        assert!(topic.glimpse().is_none(), "nothing is known yet");
+        let publish = |id: &str| match store {
+            Store::State => assert!(snapshot(&topic, id, None)),
+            Store::Log { .. } => topic.event(Some(id), frame(id), Instant::now()),
+        };
+        for id in ["1", "2"] {
+            publish(id);
+            assert!(matches!(glance(&reader), Some(Some((_, FrameKind::Event, _)))), "{id}");
+            assert_eq!(read(&mut reader), [id]);
+            assert_eq!(glance(&reader), Some(None));
+        }
+        publish("3");
+        publish("4");
+        let expected: &[_] = if store == Store::State { &["4"] } else { &["3", "4"] };
+        assert_eq!(glance(&reader).is_none(), store == LOG, "of a log both are to be delivered");
+        assert_eq!(read(&mut reader), expected);
+        topic.trouble(Some(frame("trouble")));
+        assert!(topic.glimpse().is_none(), "there is a note to be told");
+        assert_eq!(read(&mut reader), ["note trouble"]);
+        topic.end(done());
+        assert!(topic.glimpse().is_none());
+    }
 }
 
 // --- log ---

@@ -43,22 +43,23 @@ impl Body for AnswerBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
-        let mut polled = match &mut this.connection {
-            // The connection alone brings frames: to be woken for them, too, would be one poll too many.
-            Some(_) => Pin::new(&mut this.incoming).poll_frame(&mut Context::from_waker(Waker::noop())),
-            None => Pin::new(&mut this.incoming).poll_frame(cx),
-        };
-        if polled.is_pending()
-            && let Some(connection) = &mut this.connection
-        {
-            polled = match connection.poll_driver(cx) {
-                Poll::Pending => Pin::new(&mut this.incoming).poll_frame(&mut Context::from_waker(Waker::noop())),
-                Poll::Ready(()) => {
-                    this.connection = None;
-                    Pin::new(&mut this.incoming).poll_frame(cx)
+        let incoming = &mut this.incoming;
+        // The connection alone brings frames: to be woken for them, too, would be one poll too many.
+        let mut frame = || Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let polled = match &mut this.connection {
+            Some(connection) => {
+                let polled = connection.quietly(&mut frame);
+                match polled.is_pending().then(|| connection.poll_driver(cx)) {
+                    None => polled,
+                    Some(Poll::Pending) => connection.quietly(&mut frame),
+                    Some(Poll::Ready(())) => {
+                        this.connection = None;
+                        Pin::new(incoming).poll_frame(cx)
+                    }
                 }
-            };
-        }
+            }
+            None => Pin::new(incoming).poll_frame(cx),
+        };
         if let Poll::Ready(None) = polled {
             this.end();
         }

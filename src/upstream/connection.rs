@@ -39,8 +39,11 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::{BoxError, RequestBody};
-use crate::files::{Files, Socket};
+use super::{BoxError, RequestBody, relay::Relay};
+use crate::{
+    files::{Files, Socket},
+    tcp::{self, Lent},
+};
 
 /// Bound of hyper's buffers for one connection: an answer's head must fit, and a slow reader costs no more than this.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -75,6 +78,8 @@ pub(super) struct AppConnection {
     sender: SendRequest<RequestBody>,
     /// `None` when the connection has ended.
     driver: Option<Driver>,
+    /// Wakes who drives it.
+    relay: Relay,
     tag: ConnectionTag,
 }
 
@@ -96,8 +101,10 @@ pub(super) enum Unanswered {
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionTag(Arc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// The socket, until the stream is dropped.
+    socket: Lent,
     /// A request was answered on it. Set by the one who got the answer.
     has_answered: AtomicBool,
     /// Nothing was read since something was written. Set and cleared by the stream.
@@ -144,14 +151,19 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<AppStream, BoxError> {
         #[cfg(test)]
         if let Some(app) = &self.memory {
-            return Ok(AppStream { stream: app.connect()?, tag: Arc::default(), _counted: None });
+            return Ok(AppStream {
+                stream: app.connect()?,
+                tag: Arc::new(State::new(Lent::nothing())),
+                _counted: None,
+            });
         }
         let counted = self.files.as_ref().map(Files::opened);
         let mut http = self.http.clone();
         poll_fn(|cx| http.poll_ready(cx)).await?;
         let stream = http.call(self.address.clone()).await?.into_inner();
+        let tag = Arc::new(State::new(Lent::new(&stream)));
         #[allow(clippy::useless_conversion, reason = "in tests it is one")]
-        Ok(AppStream { stream: stream.into(), tag: Arc::default(), _counted: counted })
+        Ok(AppStream { stream: stream.into(), tag, _counted: counted })
     }
 }
 
@@ -159,7 +171,7 @@ impl Connector {
 
 impl fmt::Debug for AppConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sender: _, driver, tag } = self;
+        let Self { sender: _, driver, relay: _, tag } = self;
         f.debug_struct("AppConnection").field("is_open", &driver.is_some()).field("tag", tag).finish_non_exhaustive()
     }
 }
@@ -173,19 +185,24 @@ impl AppConnection {
         let tag = ConnectionTag(Arc::clone(&stream.tag));
         let (sender, driver) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await?;
         let driver: Driver = Box::pin(driver.with_upgrades());
-        Ok(Box::new(Self { sender, driver: Some(driver), tag }))
+        Ok(Box::new(Self { sender, driver: Some(driver), relay: Relay::new(), tag }))
     }
 
     /// Whether it can take a request, as far as is known here.
     pub(super) fn is_ready(&mut self) -> bool {
         // Left as it is, the next request would wake the task that had it last.
-        self.forget_task();
+        let _ = self.relay.poll_for_nobody(|cx| poll_driver(&mut self.driver, cx));
         self.driver.is_some() && self.sender.is_ready()
     }
 
-    /// Whatever happens to it wakes nobody, until it is polled again.
-    pub(super) fn forget_task(&mut self) {
-        let _ = self.poll_driver(&mut Context::from_waker(Waker::noop()));
+    /// Whether the app has closed it, or spoken unasked, as the kernel knows: the reactor may not have told yet.
+    pub(super) fn is_over(&self) -> bool {
+        self.tag.0.socket.with(tcp::has_spoken).unwrap_or_default()
+    }
+
+    /// Polls what would wake this connection's task, on that task. See [`Relay::quietly`].
+    pub(super) fn quietly<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.relay.quietly(poll)
     }
 
     /// Sends `request` and waits for the head of the answer. Dropping the future closes the connection.
@@ -223,14 +240,8 @@ impl AppConnection {
     }
 
     /// Reads and writes what there is; ready when the connection has ended.
-    pub(super) fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(driver) = &mut self.driver {
-            if let Err(error) = ready!(driver.as_mut().poll(cx)) {
-                tracing::debug!(%error, "a connection to the app ended");
-            }
-            self.driver = None;
-        }
-        Poll::Ready(())
+    pub(super) fn poll_driver(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.relay.poll(cx, |cx| poll_driver(&mut self.driver, cx))
     }
 
     /// Has a task of its own drive the connection to its end. For an upload that is still on its way when the answer has
@@ -238,7 +249,7 @@ impl AppConnection {
     /// ends with the upload and the answer, or when the [`ConnectionTag`] aborts it.
     pub(super) fn detach(self) {
         // Without the sender hyper closes the connection as soon as this exchange is complete.
-        let Self { sender: _, driver, tag: _ } = self;
+        let Self { sender: _, driver, relay: _, tag: _ } = self;
         if let Some(driver) = driver {
             tokio::spawn(async move {
                 if let Err(error) = driver.await {
@@ -247,6 +258,16 @@ impl AppConnection {
             });
         }
     }
+}
+
+fn poll_driver(driver: &mut Option<Driver>, cx: &mut Context<'_>) -> Poll<()> {
+    if let Some(running) = driver {
+        if let Err(error) = ready!(running.as_mut().poll(cx)) {
+            tracing::debug!(%error, "a connection to the app ended");
+        }
+        *driver = None;
+    }
+    Poll::Ready(())
 }
 
 // === impl ConnectionTag ===
@@ -266,6 +287,21 @@ impl ConnectionTag {
     pub(super) fn abort(&self) {
         self.0.is_aborted.store(true, Release);
         self.0.task.wake();
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn new(socket: Lent) -> Self {
+        Self {
+            socket,
+            has_answered: AtomicBool::default(),
+            is_silent: AtomicBool::default(),
+            is_aborted: AtomicBool::default(),
+            reads: AtomicU32::default(),
+            task: AtomicWaker::default(),
+        }
     }
 }
 
@@ -333,5 +369,11 @@ impl AsyncWrite for AppStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for AppStream {
+    fn drop(&mut self) {
+        self.tag.socket.withdraw();
     }
 }

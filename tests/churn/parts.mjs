@@ -147,11 +147,12 @@ export class App {
 
 /** The program in front of an app. */
 export class Sidestream {
-  static async start(app, args) {
+  /** `admin` is where the admin side listens; a free port, if it is not said. */
+  static async start(app, args, admin = '127.0.0.1:0') {
     const binary = process.env.SIDESTREAM_BIN || join(ROOT, 'target/debug/sidestream');
     if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build makes it`);
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SIDESTREAM_')));
-    const fixed = ['--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--upstream', app.origin];
+    const fixed = ['--listen', '127.0.0.1:0', '--admin-listen', admin, '--upstream', app.origin];
     const side = new Sidestream();
     side.output = [];
     side.child = start(binary, [...fixed, '--log-format', 'json', ...args], { env });

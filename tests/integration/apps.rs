@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::node::repository_file;
 
 /// Runs one command of the repository on the program under test; it bounds its own time.
-fn run(command: &str, args: &[&str]) {
+pub(crate) fn run(command: &str, args: &[&str]) {
     let output = Command::new(command)
         .args(args)
         .current_dir(repository_file(""))

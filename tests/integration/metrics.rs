@@ -44,6 +44,7 @@ async fn every_series_of_every_route_exists_from_the_start_at_0() {
         zero("sent_bytes_total", &[]);
         zero("replay_misses_total", &[]);
         zero("greeting_cuts_total", &[]);
+        zero("upstream_requests_spared_total", &[]);
         zero("delivery_seconds_count", &[]);
         zero("data_age_seconds", &[]);
     }

@@ -16,7 +16,18 @@ mod reload;
 mod stage;
 mod tab;
 
-use self::{proxy::Kind, stage::Stage};
+use std::net::SocketAddr;
+
+use self::{
+    proxy::{Kind, Proxy},
+    stage::Stage,
+};
+
+/// A stock nginx before `upstream`, whose read timeout is a second: its address, and what ends it.
+pub(crate) async fn nginx_before(upstream: SocketAddr) -> (SocketAddr, impl Drop) {
+    let nginx = Proxy::start(Kind::Nginx, upstream).await;
+    (nginx.addr(), nginx)
+}
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug)]

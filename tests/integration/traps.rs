@@ -15,20 +15,21 @@ use crate::harness::{
 };
 
 /// *Dead peers counted as active.* A peer that takes nothing any more is stale after a while, and then its stream ends;
-/// the others notice nothing.
-#[tokio::test]
+/// the others notice nothing. Two threads, since the seconds in which it is stale must not go by while the reader that lives
+/// reads what is large.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_takes_nothing_is_counted_as_stale_and_then_closed() {
     let app = App::start();
     app.job("v1").answer(running(1));
     let side = Sidestream::before(&app)
         .route(&progress("heartbeat=100ms"))
         .flag("--stale-after", "500ms")
-        .flag("--reap-after", "4s")
+        .flag("--reap-after", "6s")
         .start()
         .await;
     let mut alive = side.sse("/api/progress/v1").open().await;
     alive.next_event().await;
-    let mut dead = side.sse("/api/progress/v1").open().await;
+    let mut dead = side.sse("/api/progress/v1").receive_buffer(4096).open().await;
     dead.next_event().await;
 
     let reading = tokio::spawn(async move {

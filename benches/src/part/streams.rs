@@ -18,9 +18,11 @@ pub(crate) const TABLE: &str = "streams";
 const WARM: usize = 200;
 /// Between the last read of a client and the look at the server's clock: it may still be on its way out of the loop.
 const SETTLE: f64 = 0.05;
+const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) const CONNECTS: &str = "connects per second";
 pub(crate) const FIRST_P99: &str = "connect to first event, p99";
+pub(crate) const WARM_MEMORY: &str = "memory with 200 streams (RSS)";
 pub(crate) const IDLE: &str = "memory per idle stream (RSS)";
 pub(crate) const IDLE_PSS: &str = "the same, shared pages once (PSS)";
 pub(crate) const AFTER: &str = "memory per stream after traffic (RSS)";
@@ -39,10 +41,11 @@ pub(crate) const FROM_FIRST_P99: &str = "p99 after the first client";
 
 /// Who takes part.
 pub(crate) fn peers(options: &Options) -> Vec<Peer> {
-    match options.size {
-        Size::Smoke => vec![Peer::Sidestream, Peer::Hyper, Peer::Floor],
-        _ => vec![Peer::Sidestream, Peer::Nchan, Peer::Node, Peer::Hyper, Peer::Floor],
-    }
+    let all: &[_] = match options.size {
+        Size::Smoke => &[Peer::Sidestream, Peer::Hyper, Peer::Floor],
+        _ => &[Peer::Sidestream, Peer::Nchan, Peer::Node, Peer::Hyper, Peer::Floor],
+    };
+    all.iter().copied().filter(|peer| options.peers.is_empty() || options.peers.contains(peer)).collect()
 }
 
 /// What is measured besides the broadcasts, and how often they are made.
@@ -89,6 +92,7 @@ pub(crate) fn measure(
     add(FIRST_P99, &[opened.to_first_event.value_at_quantile(0.99) as f64 / 1e3]);
     sleep(options.pick(0.5, 2.0, 2.0));
     let (idle, held) = (stage.server.process.memory(), kernel::now());
+    add(WARM_MEMORY, &[memory.rss / MIB]);
     add(IDLE, &[(idle.rss - memory.rss) / streams]);
     add(IDLE_PSS, &[(idle.pss - memory.pss) / streams]);
     add(SLAB, &[(held.slab - kernel.slab) / streams]);
@@ -134,10 +138,11 @@ pub(crate) fn measure(
     add(AFTER_PSS, &[(after.pss - memory.pss) / streams]);
     let (cpu, latency) = &rounds[rounds.len() / 2];
     say(&format!(
-        "{}: {} streams, {:.0} connects/s, {:.0} bytes each, then {:.0}; {cpu:.1} µs and p50 {:.0} ms, p99 {:.0} ms in one of {} broadcasts",
+        "{}: {} streams, {:.0} connects/s, {:.1} MiB and {:.0} bytes each, then {:.0}; {cpu:.1} µs and p50 {:.0} ms, p99 {:.0} ms in one of {} broadcasts",
         peer.title(),
         plan.streams,
         streams / opened.seconds,
+        memory.rss / MIB,
         (idle.rss - memory.rss) / streams,
         (after.rss - memory.rss) / streams,
         latency.value_at_quantile(0.5) as f64 / 1e3,

@@ -21,6 +21,7 @@ pub(crate) enum Unit {
     /// Milliseconds of CPU in a second.
     CpuMillis,
     Percent,
+    Mebibytes,
 }
 
 impl Row {
@@ -35,6 +36,7 @@ impl Row {
             Unit::Millis => format!("{}, ms", self.metric),
             Unit::CpuMillis => format!("{}, ms per second", self.metric),
             Unit::Percent => format!("{}, %", self.metric),
+            Unit::Mebibytes => format!("{}, MiB", self.metric),
             Unit::Count | Unit::Rate => self.metric.to_owned(),
         }
     }

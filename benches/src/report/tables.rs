@@ -11,9 +11,10 @@ use crate::{
     peer::Peer,
 };
 
-const STREAMS: [Row; 17] = [
+const STREAMS: [Row; 18] = [
     Row::new(streams::CONNECTS, Unit::Rate),
     Row::new(streams::FIRST_P99, Unit::Millis),
+    Row::new(streams::WARM_MEMORY, Unit::Mebibytes),
     Row::new(streams::IDLE, Unit::Bytes),
     Row::new(streams::IDLE_PSS, Unit::Bytes),
     Row::new(streams::AFTER, Unit::Bytes),

@@ -37,7 +37,7 @@ fn a_group_is_woken_for_all_that_comes_after_its_last_look() {
     let inbox = Arc::new(Inbox { orders: Mutex::new(Some(Vec::new())), turns: 0.into(), waker });
     let (seen, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let key = GroupKey { index: 0, generation: 1 };
-    let mut group = Group::new(key, Arc::clone(&topic), 0, Arc::clone(&inbox), Arc::new(pacing()), Instant::now());
+    let mut group = Group::new(key, Arc::clone(&topic), Arc::clone(&inbox), Arc::new(pacing()), Instant::now());
     let deadline = Instant::now() + Duration::from_secs(60);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -140,7 +140,7 @@ impl Stand {
         assert_eq!((by_topic.len(), heartbeats.len()), (groups.len(), groups.len()));
         for (index, group) in groups {
             assert!(!group.members.is_empty());
-            assert_eq!(by_topic[&group.topic_id], index);
+            assert_eq!(by_topic[&group.topic.addr()], index);
             assert!(heartbeats.contains(&(group.heartbeat_at, index)));
             let queued = walks.iter().filter(|key| **key == group.key).count();
             assert_eq!(queued, usize::from(group.walk.is_some()), "a group with a walk to do stands in line once");
@@ -233,6 +233,25 @@ async fn the_last_stream_takes_its_staleness_with_it() {
     assert_eq!(stale(), 0);
     assert!(stand.connections.is_empty() && stand.bench.hub.list()[0].subscribers == 0);
     assert_eq!(stand.bench.topic().waiting(), 0);
+}
+
+// The canary's topic and the first of the public side have the same number, each in its hub. In one group the one's events
+// would wake nobody of the other's, or worse.
+#[tokio::test]
+async fn topics_of_two_hubs_never_share_a_group() {
+    let mut stand = Stand::new();
+    let other = Bench::new(1);
+    let (ours, theirs) = (stand.bench.watch(LOG), other.watch(LOG));
+    assert_eq!(ours.topic_id(), theirs.topic_id());
+    let (mut ours, mut theirs) = (stand.adopt(ours), stand.adopt(theirs));
+    stand.turn(Duration::ZERO);
+    assert_eq!((ours.hear(), theirs.hear()), ("head :\n".to_owned(), "head :\n".to_owned()));
+    stand.publish("ours");
+    stand.turn_out(Duration::ZERO);
+    assert!(ours.hear().ends_with("\ndata: ours\n\n") && theirs.hear().is_empty());
+    other.topic().event(Some("theirs"), frame("theirs"), Instant::now());
+    stand.turn_out(Duration::ZERO);
+    assert!(ours.hear().is_empty() && theirs.hear().ends_with("\ndata: theirs\n\n"));
 }
 
 // The kernel is asked about those who were sent something, once in an interval, and no more when it has answered.
@@ -511,7 +530,7 @@ async fn a_shard_that_ends_lets_go_of_what_it_has_and_what_was_on_its_way() {
     let inbox = Arc::clone(&stand.shard.inbox);
     inbox.send(Order::Adopt(Box::new(adopted))).unwrap();
     let (tell, told) = tokio::sync::oneshot::channel();
-    inbox.send(Order::List(tell)).unwrap();
+    inbox.send(Order::Survey(RouteId(9), tell)).unwrap();
 
     drop(stand.shard);
 
@@ -545,10 +564,10 @@ async fn a_shard_that_panics_is_passed_over() {
         })
         .collect();
 
-    assert_eq!(shards.list().await.len(), 4);
+    assert_eq!(shards.survey(RouteId(9)).await.total, 4);
     shards.drain(HOUR);
     shards.stop();
     assert!(stand.connections.is_empty());
-    assert_eq!(shards.list().await.len(), 0);
+    assert_eq!(shards.survey(RouteId(9)).await.total, 0);
     assert_eq!(stand.bench.metrics.route(RouteId(0)).closed_count(CloseReason::Drain), 4);
 }

@@ -164,9 +164,11 @@ impl Poller {
 
     /// Whether the status found ends the job; whatever is odd about it is counted.
     fn judge(&self, found: &Detection) -> bool {
-        self.topic.status_seen(self.shared.detected.seen(self.topic.key().route, found));
+        let before = self.topic.status();
+        self.topic.status_seen(self.shared.detected.seen(self.topic.key().route, found, before.as_ref()));
         match found.verdict {
             Verdict::Unknown => {
+                self.route_metrics().traces.unknown_status(self.topic.status());
                 self.violation(Violation::UnknownStatus, "the status is not a known word", found.value.as_deref());
             }
             Verdict::Missing => self.violation(Violation::MissingStatus, "no status was found in the answer", None),

@@ -195,6 +195,12 @@ impl App {
     pub(crate) fn connections(&self) -> usize {
         self.shared.lock().connections
     }
+
+    /// Connections that it has not closed yet.
+    pub(crate) fn open_connections(&self) -> usize {
+        // One task accepts.
+        self.shared.lock().running.as_ref().map_or(0, |running| running.tasks.len() - 1)
+    }
 }
 
 impl Drop for App {

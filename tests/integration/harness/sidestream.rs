@@ -25,6 +25,8 @@ pub(crate) struct Builder {
     /// A subcommand, which comes before the flags.
     command: Option<&'static str>,
     open_files: Option<u32>,
+    /// What comes behind `--`.
+    app: Vec<String>,
 }
 
 /// A running child; killed when it goes.
@@ -142,9 +144,15 @@ impl Builder {
         self
     }
 
+    /// An app for the child to start, with its arguments.
+    pub(crate) fn app(mut self, command: &[&str]) -> Self {
+        self.app = std::iter::once("--").chain(command.iter().copied()).map(str::to_owned).collect();
+        self
+    }
+
     /// Starts the child and waits until both sides listen.
     pub(crate) async fn start(self) -> Sidestream {
-        let Self { args, envs, log, log_format, command, open_files } = self;
+        let Self { args, envs, log, log_format, command, open_files, app } = self;
         let mut child = open_files
             .map_or_else(binary, binary_within)
             .args(command)
@@ -159,6 +167,7 @@ impl Builder {
                 &log,
             ])
             .args(args)
+            .args(app)
             .envs(envs)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -193,13 +202,22 @@ impl Sidestream {
             log_format: "json",
             command: Some("demo"),
             open_files: None,
+            app: Vec::new(),
         }
     }
 
     /// A child in front of whatever listens at `addr`.
     pub(crate) fn before_addr(addr: SocketAddr) -> Builder {
         let args = vec!["--upstream".to_owned(), format!("http://{addr}")];
-        Builder { args, envs: Vec::new(), log: "info".to_owned(), log_format: "json", command: None, open_files: None }
+        Builder {
+            args,
+            envs: Vec::new(),
+            log: "info".to_owned(),
+            log_format: "json",
+            command: None,
+            open_files: None,
+            app: Vec::new(),
+        }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -1,0 +1,406 @@
+//! The app as our child: `sidestream [flags] -- node build`.
+//!
+//! To the app nothing changes: its environment, its directory, its input and its limits are ours, as we found them; what
+//! it prints goes on byte by byte; a signal for it that reaches us is handed on; and when it ends, we end with its status,
+//! unless `--app-restart` says otherwise. Two things are done for it. Being told to stop, it hears of it when our drain is
+//! over, so that until then it can answer what we still forward; and whatever is left of it after that is killed.
+//!
+//! **Process groups.** Started from a terminal, it stays in our group: a press of ctrl-c reaches it without us, and it can
+//! read what is typed. Everywhere else it gets a group of its own, so that a signal to our group does not end it before
+//! our drain, and what it started itself (`npm start` starts a shell that starts Node) can be ended with it.
+//!
+//! **If we die first**, by SIGKILL or a crash, the kernel sends it a SIGTERM: see [`launch`].
+//!
+//! Each child has a thread that starts it, waits for it and starts it again, and two that copy its output. The first one
+//! ends with the last child, those with the last process that holds the other end of their pipe.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    io::{self, IsTerminal},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use self::{
+    launch::Launcher,
+    output::Output,
+    restart::{RestartPolicy, Restarts},
+    signals::Signals,
+};
+use crate::{
+    app_view::AppView,
+    metrics::{AppExit, Metrics},
+    shutdown::Shutdown,
+};
+
+pub mod launch;
+mod output;
+pub mod restart;
+mod signals;
+
+/// How long the app has to end once it is told to. With the 20 s of the default drain and the second after it that is 29 s,
+/// and Kubernetes kills after 30.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// The same, when a second signal says that it has to be now.
+const STOP_AT_ONCE: Duration = Duration::from_secs(1);
+/// What the app leaves behind in its group when it dies is told to end, and killed after this.
+const REST_WITHIN: Duration = Duration::from_secs(2);
+/// A terminal or a supervisor often tells us and the app to stop at the same time, and who hears of it first is chance: a
+/// death that comes so shortly before the order was ordered.
+const ORDER_WITHIN: Duration = Duration::from_millis(250);
+
+/// What starts the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppCommand {
+    /// A path, or a name to be found in `PATH`; never empty.
+    pub program: OsString,
+    /// What follows it.
+    pub args: Vec<OsString>,
+}
+
+/// How a life of the app ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a status of its own.
+    Exited(u8),
+    /// By a signal.
+    Signalled(i32),
+}
+
+/// The app, from its first start to its last end.
+#[derive(Debug)]
+pub struct Child {
+    /// Sent once, by the thread that looks after it.
+    end: watch::Receiver<Option<End>>,
+    orders: Orders,
+}
+
+/// What that thread is told.
+#[derive(Clone, Debug, Default)]
+struct Orders {
+    stop: CancellationToken,
+    hurry: CancellationToken,
+}
+
+/// Everything that a life of the app needs.
+struct Keeper {
+    launcher: Launcher,
+    has_own_group: bool,
+    /// Nobody else reaps what is orphaned in a container whose first process we are.
+    is_init: bool,
+    signals: Signals,
+    metrics: Arc<Metrics>,
+    view: Arc<AppView>,
+    orders: Orders,
+    drain: CancellationToken,
+}
+
+// === impl AppCommand ===
+
+impl fmt::Display for AppCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.display())?;
+        self.args.iter().try_for_each(|arg| write!(f, " {}", arg.display()))
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// What a shell would call it: the status, or 128 and the number of the signal.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signalled(signal) => u8::try_from(signal).map_or(u8::MAX, |signal| signal.saturating_add(128)),
+        }
+    }
+
+    /// What it is counted as.
+    pub fn reason(self) -> AppExit {
+        match self {
+            Self::Exited(0) => AppExit::Ok,
+            Self::Exited(_) => AppExit::Error,
+            Self::Signalled(_) => AppExit::Signal,
+        }
+    }
+
+    /// The end of an app that was told to end, and did: well, or by the signal that told it.
+    pub fn is_as_ordered(self) -> bool {
+        let orders = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+        match self {
+            Self::Exited(status) => {
+                status == 0 || orders.iter().any(|signal| i32::from(status) == 128 + signal.as_raw())
+            }
+            Self::Signalled(signal) => orders.iter().any(|order| signal == order.as_raw()),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exit status {status}"),
+            Self::Signalled(signal) => match signals::name(*signal) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "signal {signal}"),
+            },
+        }
+    }
+}
+
+// === impl Child ===
+
+impl Child {
+    /// Starts the app, and again when `policy` says so, until the drain. To be called in a runtime.
+    ///
+    /// # Errors
+    /// When there is no thread or no signal handler for it. A command that can't be run ends with 126 or 127.
+    pub fn start(
+        launcher: Launcher,
+        policy: RestartPolicy,
+        metrics: Arc<Metrics>,
+        view: Arc<AppView>,
+        shutdown: &Shutdown,
+    ) -> io::Result<Self> {
+        let is_in_terminal = io::stdin().is_terminal();
+        let orders = Orders::default();
+        let keeper = Keeper {
+            launcher,
+            has_own_group: !is_in_terminal,
+            is_init: rustix::process::getpid() == Pid::INIT,
+            signals: Signals::listen(is_in_terminal)?,
+            metrics,
+            view,
+            orders: orders.clone(),
+            drain: shutdown.drain.clone(),
+        };
+        let (sender, end) = watch::channel(None);
+        let runtime = Handle::current();
+        // Not a task: the kernel's SIGTERM for an orphan comes when the *thread* ends that started it.
+        std::thread::Builder::new().name("app".to_owned()).spawn(move || {
+            let end = runtime.block_on(keeper.keep(Restarts::new(policy)));
+            sender.send_replace(Some(end));
+        })?;
+        Ok(Self { end, orders })
+    }
+
+    /// Waits for the last end of the app: by itself and not to be started again, or as it was told.
+    pub async fn ended(&self) -> End {
+        match self.end.clone().wait_for(Option::is_some).await {
+            Ok(end) => end.unwrap_or(End::Exited(1)),
+            // The thread has panicked, and so said why.
+            Err(_) => End::Exited(1),
+        }
+    }
+
+    /// Tells the app to end, kills what has not done so after 8 s (a second after `hurry`), and waits for that.
+    pub async fn stop(&self, hurry: &CancellationToken) -> End {
+        self.orders.stop.cancel();
+        tokio::select! {
+            end = self.ended() => end,
+            () = hurry.cancelled() => {
+                self.orders.hurry.cancel();
+                self.ended().await
+            }
+        }
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// One life after the other.
+    async fn keep(mut self, mut restarts: Restarts) -> End {
+        loop {
+            let began = Instant::now();
+            let end = self.live().await;
+            let lived = began.elapsed();
+            let pause = restarts.after(end, lived);
+            let is_ordered = timeout(pause.map_or(ORDER_WITHIN, |pause| pause.min(ORDER_WITHIN)), self.ordered()).await;
+            let seconds = lived.as_secs_f64();
+            let Some(pause) = pause.filter(|_| is_ordered.is_err()) else {
+                if is_ordered.is_ok() {
+                    info!(%end, seconds, "the app has ended");
+                } else {
+                    warn!(%end, seconds, "the app has ended by itself");
+                }
+                return end;
+            };
+            warn!(%end, seconds, pause_seconds = pause.as_secs_f64(), "the app has ended by itself; starting it again");
+            if self.rest(pause.saturating_sub(ORDER_WITHIN)).await.is_err() {
+                // There was nothing to stop, and so nothing has gone wrong with it.
+                return End::Exited(0);
+            }
+            self.metrics.app_restarted();
+        }
+    }
+
+    /// Pends until we are told to stop, or to stop the app.
+    async fn ordered(&self) {
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = self.orders.stop.cancelled() => {}
+        }
+    }
+
+    /// Waits between two lives; an error is the order to stop. Signals for the app find nobody meanwhile.
+    async fn rest(&mut self, pause: Duration) -> Result<(), ()> {
+        let until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = self.drain.cancelled() => return Err(()),
+                () = self.orders.stop.cancelled() => return Err(()),
+                () = tokio::time::sleep_until(until) => return Ok(()),
+                signal = self.signals.next() => self.hand_on(signal, None),
+            }
+        }
+    }
+
+    /// From its start to its end.
+    async fn live(&mut self) -> End {
+        let mut process = match self.launcher.spawn(self.has_own_group) {
+            Ok(process) => process,
+            Err(error) => {
+                error!(%error, program = %self.launcher.program().display(), "the app can't be started");
+                return launch::end_of(&error);
+            }
+        };
+        let pid = Pid::from_child(&process);
+        let output = Output::copy(&mut process, &self.metrics);
+        info!(pid = process.id(), program = %self.launcher.program().display(), "the app has been started");
+        self.view.set_running(true);
+        let (end, kill_at) = self.wait(pid).await;
+        self.view.set_running(false);
+        self.end_the_rest(pid, kill_at.unwrap_or_else(|| Instant::now() + REST_WITHIN)).await;
+        // Its last words explain its death, and are to be counted before it.
+        match output {
+            Ok(output) => output.end().await,
+            Err(error) => error!(%error, "the app's output can't be read"),
+        }
+        self.metrics.app_exited(end.reason());
+        end
+    }
+
+    /// Waits for its end; with it comes the time until which all of it is to have ended, if it was told to.
+    async fn wait(&mut self, pid: Pid) -> (End, Option<Instant>) {
+        let (stop, hurry) = (self.orders.stop.clone(), self.orders.hurry.clone());
+        let (mut is_stopped, mut is_hurried) = (false, false);
+        let (mut kill_at, mut is_killed) = (None, false);
+        loop {
+            // After a SIGCHLD was listened for, or the one of a quick end would be missed.
+            if let Some(end) = self.reap(pid) {
+                return (end, kill_at);
+            }
+            tokio::select! {
+                signal = self.signals.next() => self.hand_on(signal, Some(pid)),
+                () = stop.cancelled(), if !is_stopped => {
+                    is_stopped = true;
+                    kill_at = Some(Instant::now() + STOP_WITHIN);
+                    debug!("telling the app to end");
+                    send(pid, Signal::TERM);
+                }
+                () = hurry.cancelled(), if !is_hurried => {
+                    is_hurried = true;
+                    kill_at = Some(Instant::now() + STOP_AT_ONCE);
+                }
+                () = at(kill_at), if !is_killed => {
+                    is_killed = true;
+                    warn!("the app does not end when told; killing it");
+                    send(pid, Signal::KILL);
+                }
+            }
+        }
+    }
+
+    /// Hands a signal on that is for the app.
+    fn hand_on(&self, signal: Signal, pid: Option<Pid>) {
+        match (signal, pid) {
+            // Somebody has ended; who, is looked at next.
+            (Signal::CHILD, None) if self.is_init => {
+                while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+            }
+            (Signal::CHILD, _) => {}
+            // From a terminal that has gone it has had that itself.
+            (Signal::HUP, _) if !self.has_own_group => {
+                info!(signal = "SIGHUP", "draining");
+                self.drain.cancel();
+            }
+            (signal, Some(pid)) => {
+                debug!(signal = signals::name(signal.as_raw()), "handing a signal on to the app");
+                send(pid, signal);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// The end of `pid`, if it has come.
+    fn reap(&self, pid: Pid) -> Option<End> {
+        loop {
+            let reaped = if self.is_init {
+                rustix::process::wait(WaitOptions::NOHANG)
+            } else {
+                rustix::process::waitpid(Some(pid), WaitOptions::NOHANG)
+            };
+            match reaped {
+                Ok(Some((reaped, status))) if reaped == pid => {
+                    let exited =
+                        status.exit_status().map(|status| End::Exited(u8::try_from(status).unwrap_or(u8::MAX)));
+                    return exited.or(status.terminating_signal().map(End::Signalled));
+                }
+                // An orphan of the app, or of somebody who entered the container.
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => {
+                    error!(%error, "the app can't be waited for");
+                    return Some(End::Exited(1));
+                }
+            }
+        }
+    }
+
+    /// Ends what the app leaves behind in its group: it would hold the port that the next life wants.
+    async fn end_the_rest(&self, group: Pid, kill_at: Instant) {
+        let is_there = || rustix::process::test_kill_process_group(group).is_ok();
+        // Nobody else gets the number while there are members; with none, it was free for microseconds.
+        if !self.has_own_group || !is_there() {
+            return;
+        }
+        debug!("ending what the app has left behind");
+        // Errors say that nobody is left, here and below.
+        let _ = rustix::process::kill_process_group(group, Signal::TERM);
+        while is_there() && Instant::now() < kill_at {
+            sleep(Duration::from_millis(20)).await;
+            if self.is_init {
+                while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+            }
+        }
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Sends a signal to the app; an error says that it has just ended.
+fn send(pid: Pid, signal: Signal) {
+    if let Err(error) = rustix::process::kill_process(pid, signal) {
+        debug!(%error, signal = signals::name(signal.as_raw()), "the app can't be sent a signal");
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! Recommendations on real runs: each is seen where its fault is, and alone; where none is, nothing is said.
+//!
+//! No rule knows a usual time or number, so the faults here are small and quick: a read timeout of a second, five streams.
+
+use serde_json::Value;
+
+use crate::harness::{client::Client, eventually, sidestream::Sidestream};
+
+mod app;
+mod clients;
+mod cuts;
+mod healthy;
+mod limits;
+mod sharing;
+
+/// What is recommended now.
+async fn advice(side: &Sidestream) -> Vec<Value> {
+    let stats = side.stats().await;
+    stats["recommendations"].as_array().expect("a list").clone()
+}
+
+/// The rules of what is recommended now.
+async fn rules(side: &Sidestream) -> Vec<String> {
+    let name = |one: &Value| one["rule"].as_str().expect("a name").to_owned();
+    advice(side).await.iter().map(name).collect()
+}
+
+/// Waits for this rule, which must be the only one, and be told with all that belongs to it.
+async fn only(side: &Sidestream, rule: &str) -> Value {
+    let found = eventually(rule, async || {
+        let all = advice(side).await;
+        all.iter().any(|one| one["rule"] == rule).then_some(all)
+    })
+    .await;
+    assert_eq!(found.len(), 1, "only {rule} is at fault: {found:#?}");
+    let one = found[0].clone();
+    for text in ["title", "evidence", "change"] {
+        assert!(one[text].as_str().is_some_and(|text| !text.is_empty()), "{one}");
+    }
+    assert!(one["severity"] == "warning" || one["severity"] == "advice", "{one}");
+    one
+}
+
+/// One text of a recommendation.
+fn text<'a>(one: &'a Value, field: &str) -> &'a str {
+    one[field].as_str().unwrap_or_else(|| panic!("no {field}: {one}"))
+}
+
+/// A client that has its first event.
+async fn opened(request: crate::harness::client::Request) -> Client {
+    let mut client = request.open().await;
+    client.next_event().await;
+    client
+}

@@ -1,0 +1,81 @@
+//! Clients that vanish, read too slowly, or come back after the end.
+
+use tokio::task::JoinSet;
+
+use super::{only, opened, text};
+use crate::{
+    harness::{NOTIFICATIONS, app::App, completed, progress, running, sidestream::Sidestream},
+    stale::go_dark,
+};
+
+#[tokio::test]
+async fn clients_that_vanish_are_seen() {
+    let app = App::start();
+    app.job("v1").answer(running(1));
+    let side = Sidestream::before(&app)
+        .route(&progress("heartbeat=100ms"))
+        .flag("--stale-after", "500ms")
+        .flag("--reap-after", "1500ms")
+        .start()
+        .await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = opened(side.sse("/api/progress/v1")).await;
+        go_dark(&mut client);
+        clients.push(client);
+    }
+
+    let found = only(&side, "clients-vanish").await;
+    assert!(text(&found, "evidence").contains("acknowledged nothing for --reap-after"), "{found}");
+}
+
+#[tokio::test]
+async fn readers_that_fall_out_of_the_window_are_seen() {
+    let app = App::start();
+    let events = app.events("/notifications");
+    let side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
+    let mut slow = Vec::new();
+    for _ in 0..5 {
+        slow.push(side.sse("/notifications").receive_buffer(4096).open().await);
+    }
+    let mut quick = side.sse("/notifications").open().await;
+    let stream = events.accept().await;
+    // More for each than the kernel's buffers and the window hold together.
+    let pad = "x".repeat(200_000);
+    for n in 0..60 {
+        stream.send(format!("data: {n} {pad}\n\n")).await;
+        quick.next_event().await;
+    }
+    let mut readers = JoinSet::new();
+    for mut client in slow {
+        readers.spawn(async move { client.drain().await });
+    }
+
+    only(&side, "readers-too-slow").await;
+}
+
+/// An `EventSource` without a listener for `done` comes back once, and is told 204.
+#[tokio::test]
+async fn front_ends_that_ignore_the_end_are_seen() {
+    let app = App::start();
+    app.job("v1").answer(completed());
+    let side = Sidestream::before(&app).route(&progress("linger=1m")).start().await;
+    let mut clients = JoinSet::new();
+    for _ in 0..6 {
+        let request = side.sse("/api/progress/v1");
+        clients.spawn(async move { request.open().await.rest().await.0.remove(0) });
+    }
+    let last = clients.join_all().await.remove(0);
+    for _ in 0..6 {
+        assert_eq!(side.sse("/api/progress/v1").last_event_id(last.id()).fetch().await.status(), 204);
+    }
+
+    let once = only(&side, "end-ignored").await;
+    for _ in 0..8 {
+        side.sse("/api/progress/v1").last_event_id(last.id()).fetch().await;
+    }
+    let for_ever = only(&side, "end-ignored").await;
+
+    assert!(text(&once, "change").contains("addEventListener('done'"), "{once}");
+    assert_eq!((text(&once, "severity"), text(&for_ever, "severity")), ("advice", "warning"));
+}
