@@ -60,7 +60,7 @@ fn patience(limit: Duration) -> Duration {
 }
 
 /// How long what was sent may wait before the kernel is asked about it, with looks `interval` apart. A call to the kernel for
-/// each event would be a tenth of its price, and before [`patience`] is over the answer changes nothing. But an answered
+/// each event would be a tenth of its price, and before `patience` is over the answer changes nothing. But an answered
 /// question about a closed window must be seen within it, or the next question would be taken for the same one: so the
 /// first look comes halfway, and leaves room for a second.
 pub fn grace(limit: Duration, interval: Duration) -> Duration {

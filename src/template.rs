@@ -118,6 +118,21 @@ impl Template {
     }
 }
 
+/// The same by the plain way: replace in the tree, then print.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn replaced(template: &Value, answer: &Value) -> Value {
+    match template {
+        Value::String(text) => match text.strip_prefix('$') {
+            None => template.clone(),
+            Some(rest) if rest.starts_with('$') => Value::from(rest),
+            Some(pointer) => answer.pointer(pointer).cloned().unwrap_or_default(),
+        },
+        Value::Array(items) => items.iter().map(|item| replaced(item, answer)).collect(),
+        Value::Object(members) => members.iter().map(|(key, member)| (key.clone(), replaced(member, answer))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => template.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -215,22 +230,6 @@ mod tests {
     fn what_is_not_json_is_refused() {
         for text in ["", "{", "$", "{'a':1}", "[1] 2"] {
             assert!(matches!(Template::parse(text), Err(TemplateError::Json(_))), "{text}");
-        }
-    }
-
-    /// The same by the plain way: replace in the tree, then print.
-    fn replaced(template: &Value, answer: &Value) -> Value {
-        match template {
-            Value::String(text) => match text.strip_prefix('$') {
-                None => template.clone(),
-                Some(rest) if rest.starts_with('$') => Value::from(rest),
-                Some(pointer) => answer.pointer(pointer).cloned().unwrap_or_default(),
-            },
-            Value::Array(items) => items.iter().map(|item| replaced(item, answer)).collect(),
-            Value::Object(members) => {
-                members.iter().map(|(key, member)| (key.clone(), replaced(member, answer))).collect()
-            }
-            other => other.clone(),
         }
     }
 

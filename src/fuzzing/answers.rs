@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     event,
     status::{StatusRule, is_json_pointer},
-    template::Template,
+    template::{Template, replaced},
 };
 
 /// Filling in a template is replacing in its tree; two documents with a NUL between them.
@@ -26,19 +26,6 @@ pub fn template(data: &[u8]) {
     assert!(!filled.contains(['\r', '\n']));
     let tree = serde_json::from_str(template).expect("a template is JSON");
     assert_eq!(filled, replaced(&tree, &answer).to_string());
-}
-
-fn replaced(template: &Value, answer: &Value) -> Value {
-    match template {
-        Value::String(text) => match text.strip_prefix('$') {
-            None => template.clone(),
-            Some(rest) if rest.starts_with('$') => Value::from(rest),
-            Some(pointer) => answer.pointer(pointer).cloned().unwrap_or_default(),
-        },
-        Value::Array(items) => items.iter().map(|item| replaced(item, answer)).collect(),
-        Value::Object(members) => members.iter().map(|(key, value)| (key.clone(), replaced(value, answer))).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => template.clone(),
-    }
 }
 
 /// Whatever the app answers, a status is found or not; what is found is there, and no longer than logs bear. The lines of

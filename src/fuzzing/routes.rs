@@ -1,7 +1,5 @@
 //! The grammar of routes, and what a request's path makes of them.
 
-use std::time::Duration;
-
 use percent_encoding::percent_decode_str;
 
 use crate::route::{FillError, Params, PathPattern, Route, RouteDefaults, SourceSpec, Target, split_specs};
@@ -15,15 +13,7 @@ pub fn route(data: &[u8]) {
     if text.contains("template") {
         return;
     }
-    let defaults = RouteDefaults {
-        heartbeat: Duration::from_secs(15),
-        linger: None,
-        retry: Duration::from_secs(3),
-        max_age: Duration::from_secs(600),
-        interval: Duration::from_secs(1),
-        max_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(10),
-    };
+    let defaults = RouteDefaults::usual();
     match Route::parse(text, &defaults) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(route) => {

@@ -40,6 +40,24 @@ pub struct RouteDefaults {
     pub timeout: Duration,
 }
 
+// === impl RouteDefaults ===
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl RouteDefaults {
+    /// What the flags say when none is given.
+    pub(crate) fn usual() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(15),
+            linger: None,
+            retry: Duration::from_secs(3),
+            max_age: Duration::from_secs(600),
+            interval: Duration::from_secs(1),
+            max_interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
 // === impl Route ===
 
 impl Route {

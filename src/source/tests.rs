@@ -7,15 +7,7 @@ use crate::{hub::tests::Bench, route::RouteDefaults};
 
 /// What the sources share of one route with the given `--route` text, whose app is at `app`.
 pub(super) fn shared(bench: &Bench, route: &str, app: &str) -> Arc<Shared> {
-    let defaults = RouteDefaults {
-        heartbeat: Duration::from_secs(15),
-        linger: None,
-        retry: Duration::from_secs(3),
-        max_age: Duration::from_secs(600),
-        interval: Duration::from_secs(1),
-        max_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(10),
-    };
+    let defaults = RouteDefaults::usual();
     let route = Route::parse(route, &defaults).unwrap();
     let upstream = Upstream::new(app.parse().unwrap());
     let grace = Duration::from_secs(3);

@@ -3,20 +3,8 @@ use proptest::prelude::*;
 use super::text::distance;
 use super::*;
 
-fn defaults() -> RouteDefaults {
-    RouteDefaults {
-        heartbeat: Duration::from_secs(15),
-        linger: None,
-        retry: Duration::from_secs(3),
-        max_age: Duration::from_secs(600),
-        interval: Duration::from_secs(1),
-        max_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(10),
-    }
-}
-
 fn route(text: &str) -> Route {
-    Route::parse(text, &defaults()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    Route::parse(text, &RouteDefaults::usual()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn poll(route: &Route) -> &PollSpec {
@@ -82,7 +70,7 @@ fn every_key_overrides_its_flag() {
 
 #[test]
 fn a_linger_of_the_flag_is_for_both_kinds() {
-    let defaults = RouteDefaults { linger: Some(Duration::from_secs(7)), ..defaults() };
+    let defaults = RouteDefaults { linger: Some(Duration::from_secs(7)), ..RouteDefaults::usual() };
     for (text, seconds) in [("path=/a,subscribe", 7), ("path=/a,poll=/b", 7), ("path=/a,poll=/b,linger=1s", 1)] {
         assert_eq!(Route::parse(text, &defaults).unwrap().linger, Duration::from_secs(seconds), "{text}");
     }
@@ -138,6 +126,6 @@ proptest! {
 
     #[test]
     fn no_route_panics(text in "(path=/|poll=/|subscribe|done=|[a{}*,=|\\\\/?&]){0,12}") {
-        let _ = Route::parse(&text, &defaults());
+        let _ = Route::parse(&text, &RouteDefaults::usual());
     }
 }

@@ -23,15 +23,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const CROWD: usize = BATCH + 24;
 
 fn pacing() -> Pacing {
-    let defaults = RouteDefaults {
-        heartbeat: HEARTBEAT,
-        linger: None,
-        retry: Duration::from_secs(3),
-        max_age: Duration::ZERO,
-        interval: Duration::from_secs(1),
-        max_interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(10),
-    };
+    let defaults = RouteDefaults { heartbeat: HEARTBEAT, max_age: Duration::ZERO, ..RouteDefaults::usual() };
     Pacing::new(&Route::parse("path=/jobs/{id},poll=/api/jobs/{id}", &defaults).unwrap(), HeartbeatForm::Comment)
 }
 

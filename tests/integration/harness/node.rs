@@ -23,6 +23,23 @@ pub(crate) fn repository_file(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// Starts one of the servers of `tests/apps`, and waits for the line in which it says where it listens: what stands behind
+/// the scheme.
+pub(crate) async fn launch(script: &str, port: u16) -> (Child, String) {
+    let mut child = Command::new("node")
+        .arg(repository_file(script))
+        .env("PORT", port.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node is installed (tests/run installs it)");
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+    let first = tokio::task::spawn_blocking(move || lines.next()).await.expect("the reading thread lives");
+    let first = first.expect("the server says where it listens").expect("its output is text");
+    let place = first.strip_prefix("listening on http://").unwrap_or_else(|| panic!("not an address: {first:?}"));
+    (child, place.to_owned())
+}
+
 // === impl NodeApp ===
 
 impl NodeApp {
@@ -33,19 +50,8 @@ impl NodeApp {
 
     /// Starts on `port` and waits until it listens.
     pub(crate) async fn start_at(port: u16) -> Self {
-        let mut child = Command::new("node")
-            .arg(repository_file("tests/apps/node-legacy/server.js"))
-            .env("PORT", port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node is installed (tests/run installs it)");
-        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let first = tokio::task::spawn_blocking(move || lines.next()).await.expect("the reading thread lives");
-        let first = first.expect("the app says where it listens").expect("the app's output is text");
-        let addr = first.strip_prefix("listening on http://").and_then(|addr| addr.parse().ok());
-        let addr = addr.unwrap_or_else(|| panic!("not an address: {first:?}"));
-        Self { child, addr }
+        let (child, addr) = launch("tests/apps/node-legacy/server.js", port).await;
+        Self { child, addr: addr.parse().expect("an address") }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -1,18 +1,13 @@
 //! A real Node server that writes down what it was asked, alone and behind the program.
 
-use std::{
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, process::Child, time::Duration};
 
 use serde::Deserialize;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::harness::{
     client::Request,
-    node::repository_file,
+    node::launch,
     sidestream::{Builder, Sidestream},
     wire::{Framing, Head, Wire},
     within,
@@ -91,19 +86,8 @@ pub(super) struct Outcome {
 
 impl Recorder {
     pub(super) async fn start() -> Self {
-        let mut child = Command::new("node")
-            .arg(repository_file("tests/apps/recorder/server.js"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node is installed (tests/run installs it)");
-        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let first = tokio::task::spawn_blocking(move || lines.next()).await.expect("the reading thread lives");
-        let first = first.expect("the server says where it listens").expect("its output is text");
-        let (addr, control) = first
-            .strip_prefix("listening on http://")
-            .and_then(|text| text.split_once(" control "))
-            .unwrap_or_else(|| panic!("not two addresses: {first:?}"));
+        let (child, places) = launch("tests/apps/recorder/server.js", 0).await;
+        let (addr, control) = places.split_once(" control ").expect("two addresses");
         Self { child, addr: addr.parse().expect("an address"), control: control.parse().expect("an address") }
     }
 
