@@ -6,6 +6,7 @@
 mod compose;
 mod image;
 mod kubernetes;
+mod systemd;
 
 use std::{path::PathBuf, process::Command};
 

@@ -144,7 +144,7 @@ fn names_series(span: &str, series: &BTreeMap<String, Labels>, stats: &BTreeSet<
     Ok(())
 }
 
-/// What people copy into the graph; of the app's own errors there are series only in some builds.
+/// What people copy into the graph.
 #[tokio::test]
 async fn queries_in_the_docs_name_series_that_exist() {
     let (series, _) = program::series_and_stats().await;
@@ -155,8 +155,7 @@ async fn queries_in_the_docs_name_series_that_exist() {
             for name in words.filter_map(|word| word.strip_prefix("sidestream_")) {
                 let family =
                     ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
-                let is_known = series.contains_key(family) || name.starts_with("app_");
-                assert!(is_known, "{}: there is no sidestream_{name}", page.path);
+                assert!(series.contains_key(family), "{}: there is no sidestream_{name}", page.path);
                 named += 1;
             }
         }

@@ -1,13 +1,14 @@
 //! Every alert on a real run that has its fault, and none of them on one beside it that has not.
 //!
-//! The rules are those of `deploy/prometheus`, looking back over seconds ([`rules::sharpened`]). Three programs stand
-//! before one app: a healthy one; one whose clients, limits and app go wrong; one that goes wrong as a process.
+//! The rules are those of `deploy/prometheus`, looking back over seconds ([`rules::sharpened`]). Four programs stand
+//! side by side: a healthy one; one whose clients, limits and app go wrong; one that goes wrong as a process; one whose app
+//! dies again and again.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use rustix::process::Signal;
 
-use super::{OF_A_WATCHED_APP, rules, server::Prometheus};
+use super::{OF_TIME, rules, server::Prometheus};
 use crate::{
     harness::{
         app::{Answer, App},
@@ -17,9 +18,6 @@ use crate::{
     },
     stale::go_dark,
 };
-
-/// These look at the clock only: on a machine that stands still for a second they would fire, rightly.
-const OF_TIME: [&str; 2] = ["SidestreamHeartbeatsLate", "SidestreamDataTooOld"];
 
 /// A watcher of one program's alerts.
 struct Watch<'a> {
@@ -70,22 +68,34 @@ async fn every_alert_fires_on_a_real_run_with_its_fault_and_none_on_the_one_besi
         .flag("--stale-after", "1s")
         .start()
         .await;
-    let crowded = Sidestream::before(&healthy_app).route(&route).flag("--drain", "2s").open_files(200).start().await;
-    let targets = [&healthy, &faulty, &crowded].map(Sidestream::admin_addr);
+    let crowded = Sidestream::before(&healthy_app)
+        .route(&progress("heartbeat=500ms"))
+        .flag("--drain", "20s")
+        .open_files(200)
+        .start()
+        .await;
+    let broken = "echo 'TypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed' >&2; exit 1";
+    let restarting = Sidestream::before(&healthy_app)
+        .route(&route)
+        .flag("--app-restart", "on-failure")
+        .app(&["sh", "-c", broken])
+        .start()
+        .await;
+    let targets = [&healthy, &faulty, &crowded, &restarting].map(Sidestream::admin_addr);
     let prometheus = Prometheus::start(&targets, &rules::sharpened()).await;
     let mut kept = Vec::new();
     for _ in 0..3 {
         kept.push(watch(&healthy, "/api/progress/v1").await);
     }
 
-    let (of_streams, of_process) =
-        tokio::join!(faults_of_streams(&app, &faulty, &prometheus), faults_of_a_process(crowded, &prometheus));
+    let (of_streams, of_process, of_an_app) = tokio::join!(
+        faults_of_streams(&app, &faulty, &prometheus),
+        faults_of_a_process(crowded, &prometheus),
+        faults_of_an_app(&restarting, &prometheus)
+    );
 
-    let fired: BTreeSet<_> = of_streams.union(&of_process).map(|alert| (*alert).to_owned()).collect();
-    let of_a_watched_app: BTreeSet<_> =
-        rules::alerts().into_iter().filter(|(_, text)| text.contains(OF_A_WATCHED_APP)).map(|(name, _)| name).collect();
-    let all: BTreeSet<_> = rules::alerts().into_keys().collect();
-    assert_eq!(fired, all.difference(&of_a_watched_app).cloned().collect());
+    let fired = [of_streams, of_process, of_an_app].into_iter().flatten().map(str::to_owned);
+    assert_eq!(fired.collect::<BTreeSet<_>>(), rules::alerts().into_keys().collect());
     let alerts = format!(
         r#"count by (alertname) (count_over_time(ALERTS{{instance="{}", alertname!~"{}"}}[5m]))"#,
         healthy.admin_addr(),
@@ -163,8 +173,9 @@ async fn faults_of_a_process(mut side: Sidestream, prometheus: &Prometheus) -> B
         () = alerts.fires("SidestreamReconnectStorm") => {}
     }
 
+    let line = 0.8 * side.metric("sockets_max", &[]).await;
     let mut idle = Vec::new();
-    while side.metric("sockets", &[]).await <= 0.8 * side.metric("sockets_max", &[]).await {
+    while idle.len() as f64 <= line {
         idle.push(side.get("/").connect().await);
     }
     alerts.fires("SidestreamFilesNearLimit").await;
@@ -174,13 +185,16 @@ async fn faults_of_a_process(mut side: Sidestream, prometheus: &Prometheus) -> B
     for _ in 0..5 {
         clients.push(watch(&side, "/api/progress/v1").await);
     }
-    // The kernel gives it no time until a scrape has waited for it in vain, which is a second.
+    // The kernel gives it no time until a scrape that began a second later has waited for it in vain.
+    let stopped = prometheus.query("vector(time())").await[0].1;
     side.signal(Signal::STOP);
-    alerts.until(r#"up{instance="$self"} == 0"#).await;
+    alerts
+        .until(&format!(r#"up{{instance="$self"}} == 0 and timestamp(up{{instance="$self"}}) > {stopped} + 1"#))
+        .await;
     side.signal(Signal::CONT);
     alerts.fires("SidestreamHeartbeatsLate").await;
 
-    // A request that takes its time holds the drain up for as long as it may.
+    // A request that takes its time holds the drain up.
     let slow = side.get("/slow").send().await;
     side.signal(Signal::TERM);
     alerts.fires("SidestreamDrainStuck").await;
@@ -190,4 +204,12 @@ async fn faults_of_a_process(mut side: Sidestream, prometheus: &Prometheus) -> B
     assert_eq!(side.wait_exit().await, Some(0));
     prometheus.until(&format!(r#"ALERTS{{alertname="SidestreamDown", alertstate="firing", instance="{addr}"}}"#)).await;
     fired.into_iter().chain(["SidestreamDown"]).collect()
+}
+
+/// An app that says what it dies of, and is started again.
+async fn faults_of_an_app(side: &Sidestream, prometheus: &Prometheus) -> BTreeSet<&'static str> {
+    let mut alerts = Watch::on(prometheus, side);
+    alerts.fires("SidestreamAppInvalidStateErrors").await;
+    alerts.fires("SidestreamAppExits").await;
+    alerts.fired
 }

@@ -16,15 +16,18 @@ pub(crate) fn alerts() -> BTreeMap<String, String> {
     blocks.map(|block| (block.lines().next().expect("a name").to_owned(), block.to_owned())).collect()
 }
 
-/// The same rules for a run of seconds: nothing has to last, rates look back over 5 s, and two lines are moved to where a
-/// run of seconds gets to.
+/// The same rules for a run of seconds: nothing has to last, rates look back over 5 or 10 s, and three lines are moved
+/// to where a run of seconds gets to.
 pub(super) fn sharpened() -> String {
     let mut rules = text();
-    for window in ["[2m]", "[5m]", "[15m]"] {
-        rules = rules.replace(window, "[5s]");
+    for (window, shorter) in [("[2m]", "[5s]"), ("[5m]", "[10s]"), ("[15m]", "[10s]")] {
+        rules = rules.replace(window, shorter);
     }
-    let moved =
-        [("data_age_seconds > 60", "data_age_seconds > 4"), ("_timestamp_seconds > 15", "_timestamp_seconds > -60")];
+    let moved = [
+        ("data_age_seconds > 60", "data_age_seconds > 4"),
+        ("_timestamp_seconds > 15", "_timestamp_seconds > -60"),
+        ("[30m])) > 2.5", "[30m])) > 0.5"),
+    ];
     for (line, nearer) in moved {
         assert!(rules.contains(line), "{line} is not in the rules");
         rules = rules.replace(line, nearer);
