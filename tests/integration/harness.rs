@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The one deadline of every wait. It is generous because it is never what a test measures: a wait ends with its
 /// event, and only a broken program runs into the deadline.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Waits for `future` under [`DEADLINE`]; a miss fails the test and says what was waited for.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
