@@ -19,7 +19,7 @@ async fn clients_that_vanish_are_seen() {
         .start()
         .await;
     let mut clients = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..12 {
         let mut client = opened(side.sse("/api/progress/v1")).await;
         go_dark(&mut client);
         clients.push(client);
