@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{advice, eventually, only, opened, text};
+use super::{only, opened, text, told};
 use crate::harness::{
     PROGRESS,
     app::{Answer, App},
@@ -18,7 +18,7 @@ async fn a_status_that_is_no_known_word_is_seen() {
     let side = Sidestream::before(&app).route(PROGRESS).start().await;
     let _client = opened(side.sse("/api/progress/v1")).await;
 
-    let found = only(&side, "unknown-status").await;
+    let found = told(&side, "unknown-status").await;
     assert!(text(&found, "evidence").contains("\"wibbling\" at /state"), "{found}");
 }
 
@@ -29,7 +29,7 @@ async fn answers_without_a_status_are_seen() {
     let side = Sidestream::before(&app).route(PROGRESS).start().await;
     let _client = opened(side.sse("/api/progress/v1")).await;
 
-    only(&side, "missing-status").await;
+    told(&side, "missing-status").await;
 }
 
 #[tokio::test]
@@ -58,8 +58,6 @@ async fn polls_that_wait_for_their_turn_are_seen() {
     }
 
     // On a busy machine each poll may take as long as they are apart; then that is said as well.
-    let found =
-        eventually("polls that wait", async || advice(&side).await.into_iter().find(|one| one["rule"] == "polls-wait"))
-            .await;
+    let found = told(&side, "polls-wait").await;
     assert!(text(&found, "change").starts_with("--poll-concurrency 2"), "{found}");
 }
