@@ -542,10 +542,6 @@ impl Drop for Permit {
                 self.metrics().invalid_state(InvalidStateSide::Client);
             }
             self.metrics().closed(self.transport, self.reason);
-            // Whose job is over, or who was refused, has no reason to come back.
-            if !matches!(self.reason, CloseReason::Done | CloseReason::Denied) {
-                self.metrics().traces.left(Instant::now());
-            }
         }
         if self.is_counted {
             self.connections.leave(self.peer);

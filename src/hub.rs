@@ -17,7 +17,7 @@ use crate::{
     scope::{Lender, Lenders},
     shortlist::Shortlist,
     subscription::Subscription,
-    topic::{Store, Topic, TopicKey},
+    topic::{self, Store, Topic, TopicKey},
 };
 
 /// What makes a topic's events. Dropping it ends all its requests to the app.
@@ -159,9 +159,10 @@ impl Hub {
 
     fn subscribe_locked(self: &Arc<Self>, order: Order, gone: &mut Vec<Slot>) -> Result<Joined, TooManyTopics> {
         let mut inner = self.lock();
-        if order.last_event_id.is_some() {
+        if let Some(id) = &order.last_event_id {
             let found = inner.topics.contains_key(&order.key);
-            self.metrics.route(order.key.route).traces.came_back(Instant::now(), order.linger, found);
+            let standing = topic::standing(&order.key.target, id);
+            self.metrics.route(order.key.route).traces.came_back(Instant::now(), order.linger, standing, found);
         }
         if let Some(slot) = inner.topics.get(&order.key)
             && slot.topic.is_dead()
@@ -211,6 +212,9 @@ impl Hub {
         if let Some(slot) = topics.get_mut(key).filter(|slot| slot.id == topic_id) {
             slot.subscribers -= 1;
             slot.source.watched_by(slot.subscribers);
+            if let Some(standing) = slot.topic.standing().filter(|_| !slot.topic.is_ended()) {
+                self.metrics.route(key.route).traces.left(Instant::now(), standing);
+            }
             if slot.subscribers == 0 {
                 if slot.topic.is_spent() {
                     gone = inner.remove(key);

@@ -14,6 +14,7 @@
 //! ```
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
@@ -178,6 +179,18 @@ pub struct TopicView {
     pub checked_at: Option<Instant>,
     /// The status field found.
     pub status: Option<Arc<StatusSeen>>,
+}
+
+/// Where a client stands that has seen the event `id` of `target` as its last; equal for those who stand alike, whoever
+/// they are.
+pub fn standing(target: &str, id: &str) -> u64 {
+    standing_at(target, &Id::new(id))
+}
+
+fn standing_at(target: &str, id: &Id) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (target, id).hash(&mut hasher);
+    hasher.finish()
 }
 
 // === impl StatusSeen ===
@@ -430,6 +443,13 @@ impl Topic {
         let inner = self.lock();
         inner.end.as_ref().is_some_and(|end| end.1.finished)
             && inner.kept.newest().is_some_and(|entry| entry.id.is(last_event_id))
+    }
+
+    /// Where whoever has seen everything stands, if it could come back there.
+    pub fn standing(&self) -> Option<u64> {
+        let inner = self.lock();
+        let id = inner.kept.newest().map(|entry| &entry.id).filter(|id| **id != Id::None)?;
+        Some(standing_at(&self.key.target, id))
     }
 
     /// When the app last confirmed what is known.

@@ -34,7 +34,7 @@ pub(super) fn missing_status(route: &RouteFacts) -> Option<Recommendation> {
     let is_poll = matches!(route.kind, Kind::Poll { .. });
     (is_poll && is_share(missing, events, 0.5, 3)).then(|| Recommendation {
         rule: "missing-status",
-        severity: Severity::Warning,
+        severity: Severity::Advice,
         title: "No status is found in the app's answers",
         evidence: format!("In {missing} of {events} new answers no status was found; such a job never ends."),
         change: "status=/path/to/it in the --route".to_owned(),
@@ -69,7 +69,9 @@ pub(super) fn slower_than_polls(facts: &Facts) -> Option<Recommendation> {
 /// Polls wait because too many are under way.
 pub(super) fn polls_wait(facts: &Facts) -> Option<Recommendation> {
     let (waited, polls, concurrency) = (facts.polls.waited, facts.polls.latency.count, facts.polls.concurrency);
-    is_share(waited, polls, 0.2, 10).then(|| Recommendation {
+    // When thousands come in the same moment, after a restart, the first poll of each waits; that is as it should be.
+    let is_storm = polls < 2 * facts.polls.topics as u64;
+    (is_share(waited, polls, 0.2, 10) && !is_storm).then(|| Recommendation {
         rule: "polls-wait",
         severity: Severity::Warning,
         title: "Polls wait for their turn",
@@ -103,7 +105,7 @@ mod tests {
         let kind = Kind::Poll { interval: Duration::from_secs(1) };
         Facts {
             routes: vec![RouteFacts { kind, ..RouteFacts::default() }],
-            polls: PollFacts { latency: latency(seconds, count), waited, concurrency: 64 },
+            polls: PollFacts { latency: latency(seconds, count), waited, concurrency: 64, topics: 20 },
             ..Facts::default()
         }
     }
@@ -124,7 +126,7 @@ mod tests {
             polls_wait(&polls(0.05, 100, 40)).unwrap().change,
             "--poll-concurrency 128, if the app can take it; else a longer --poll-interval"
         );
-        for healthy in [polls(0.05, 100, 0), polls(0.05, 1000, 64), polls(0.05, 5, 5)] {
+        for healthy in [polls(0.05, 100, 0), polls(0.05, 1000, 64), polls(0.05, 5, 5), polls(0.05, 30, 20)] {
             assert_eq!(polls_wait(&healthy), None);
         }
     }

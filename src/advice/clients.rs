@@ -5,7 +5,7 @@ use super::{Recommendation, Severity, facts::RouteFacts, is_share};
 /// Many streams ended because nothing was acknowledged any more.
 pub(super) fn vanishing(route: &RouteFacts) -> Option<Recommendation> {
     let RouteFacts { closed_stale: stale, closed, .. } = *route;
-    is_share(stale, closed, 0.5, 5).then(|| Recommendation {
+    is_share(stale, closed, 0.5, 10).then(|| Recommendation {
         rule: "clients-vanish",
         severity: Severity::Warning,
         title: "Events are written, and nothing is acknowledged",
@@ -80,7 +80,7 @@ mod tests {
     fn clients_that_vanish_are_told_from_some_that_lost_the_network() {
         let found = vanishing(&route(20, 0, 12, 0, 0)).unwrap();
         assert!(found.evidence.starts_with("12 of 20 streams"), "{found:?}");
-        for healthy in [route(0, 0, 0, 0, 0), route(4, 0, 4, 0, 0), route(100, 20, 30, 0, 0)] {
+        for healthy in [route(0, 0, 0, 0, 0), route(9, 0, 9, 0, 0), route(100, 20, 30, 0, 0)] {
             assert_eq!(vanishing(&healthy), None, "{healthy:?}");
         }
     }

@@ -87,6 +87,8 @@ pub struct PollFacts {
     pub waited: u64,
     /// `--poll-concurrency`.
     pub concurrency: usize,
+    /// Topics, of all routes.
+    pub topics: usize,
 }
 
 /// Something that there may be only so many of.

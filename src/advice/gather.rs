@@ -177,6 +177,7 @@ impl Sources {
                 latency: now.polls.since(&before.polls),
                 waited: now.polls_waited.saturating_sub(before.polls_waited),
                 concurrency: self.schedule.concurrency(),
+                topics: self.hub.len(),
             },
             limits: self.limits(now, before),
             visitors: self.metrics.visitors.last(),

@@ -72,10 +72,10 @@ pub struct Traces {
     unknown_status: Mutex<Option<Arc<StatusSeen>>>,
 }
 
-/// Who left lately, and who of them came back.
+/// Who left lately, and where it stood; and who of them came back.
 #[derive(Debug, Default)]
 struct Departures {
-    left_at: VecDeque<Instant>,
+    left: VecDeque<(Instant, u64)>,
     returns: Returns,
 }
 
@@ -96,23 +96,21 @@ impl Traces {
         lock(&self.ends).iter().filter(|end| moment.is_none_or(|moment| end.at >= moment)).copied().collect()
     }
 
-    /// A stream ended in a way after which its client may come back.
-    pub fn left(&self, at: Instant) {
-        push(&mut lock(&self.returns).left_at, at, KEPT_MAX);
+    /// A client left a topic that goes on; `standing` is where it stood (see [`crate::topic::standing`]).
+    pub fn left(&self, at: Instant, standing: u64) {
+        push(&mut lock(&self.returns).left, (at, standing), KEPT_MAX);
     }
 
-    /// A client came with a `Last-Event-ID`, and its topic was `found` or had to be made. It counts only if somebody has
-    /// left within the `linger`: after a restart, say, nobody finds anything.
-    pub fn came_back(&self, now: Instant, linger: Duration, found: bool) {
+    /// A client came with a `Last-Event-ID`, and its topic was `found` or had to be made. It counts only if somebody who
+    /// stood there has left within the `linger`: after a restart nobody finds anything, nor does a laptop that slept.
+    pub fn came_back(&self, now: Instant, linger: Duration, standing: u64, found: bool) {
         let mut departures = lock(&self.returns);
-        while departures.left_at.front().is_some_and(|left| now.duration_since(*left) >= linger) {
-            departures.left_at.pop_front();
-        }
-        if departures.left_at.pop_front().is_some() {
-            match found {
-                true => departures.returns.found += 1,
-                false => departures.returns.lost += 1,
-            }
+        let is_it = |left: &(Instant, u64)| left.1 == standing && now.duration_since(left.0) < linger;
+        let Some(at) = departures.left.iter().position(is_it) else { return };
+        departures.left.remove(at);
+        match found {
+            true => departures.returns.found += 1,
+            false => departures.returns.lost += 1,
         }
     }
 
@@ -187,7 +185,7 @@ mod tests {
         for second in 0..1000 {
             let at = began + Duration::from_secs(second);
             traces.ended(End { at, lifetime: Duration::ZERO, silence: Duration::ZERO });
-            traces.left(at);
+            traces.left(at, 0);
             traces.badges_seen(Vec::new());
         }
         assert_eq!((traces.ends_since(None).len(), traces.badges().len()), (KEPT_MAX, BADGES_MAX));
@@ -199,19 +197,19 @@ mod tests {
     fn who_comes_back_counts_only_for_somebody_who_has_just_left() {
         let (traces, now) = (Traces::default(), Instant::now());
         let linger = Duration::from_secs(10);
-        traces.came_back(now, linger, false);
+        traces.came_back(now, linger, 7, false);
         assert_eq!(traces.returns(), Returns { found: 0, lost: 0 });
 
-        traces.left(now);
-        traces.came_back(now + Duration::from_secs(3), linger, true);
-        traces.came_back(now + Duration::from_secs(3), linger, false);
+        traces.left(now, 7);
+        traces.left(now, 9);
+        traces.came_back(now + Duration::from_secs(3), linger, 7, true);
+        traces.came_back(now + Duration::from_secs(3), linger, 7, false);
         assert_eq!(traces.returns(), Returns { found: 1, lost: 0 }, "one left, so one came back");
 
-        traces.left(now);
-        traces.came_back(now + linger, linger, false);
+        traces.came_back(now + linger, linger, 9, false);
         assert_eq!(traces.returns().lost, 0, "its topic is gone by now, and should be");
-        traces.left(now);
-        traces.came_back(now, linger, false);
+        traces.left(now, 9);
+        traces.came_back(now, linger, 9, false);
         assert_eq!(traces.returns().lost, 1);
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Entry {
 }
 
 /// What a client comes back with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Id {
     /// It can't.
     #[default]

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{client::Client, eventually, sidestream::Sidestream};
+use crate::harness::{client::Client, eventually, progress, sidestream::Sidestream};
 
 mod app;
 mod clients;
@@ -12,6 +12,11 @@ mod cuts;
 mod healthy;
 mod limits;
 mod sharing;
+
+/// A route at such a pace that an app on this machine is never slower, however busy that is: else that would be said, too.
+fn calm(keys: &str) -> String {
+    progress(&format!("interval=5s,max-interval=5s,{keys}"))
+}
 
 /// What is recommended now.
 async fn advice(side: &Sidestream) -> Vec<Value> {
@@ -27,13 +32,15 @@ async fn rules(side: &Sidestream) -> Vec<String> {
 
 /// Waits for this rule, which must be the only one, and be told with all that belongs to it.
 async fn only(side: &Sidestream, rule: &str) -> Value {
-    let found = eventually(rule, async || {
-        let all = advice(side).await;
-        all.iter().any(|one| one["rule"] == rule).then_some(all)
-    })
-    .await;
-    assert_eq!(found.len(), 1, "only {rule} is at fault: {found:#?}");
-    let one = found[0].clone();
+    let one = told(side, rule).await;
+    assert_eq!(rules(side).await, [rule], "nothing else is at fault");
+    one
+}
+
+/// Waits for this rule, which must be told with all that belongs to it.
+async fn told(side: &Sidestream, rule: &str) -> Value {
+    let is_it = |one: &Value| one["rule"] == rule;
+    let one = eventually(rule, async || advice(side).await.into_iter().find(is_it)).await;
     for text in ["title", "evidence", "change"] {
         assert!(one[text].as_str().is_some_and(|text| !text.is_empty()), "{one}");
     }

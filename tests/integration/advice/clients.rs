@@ -2,9 +2,9 @@
 
 use tokio::task::JoinSet;
 
-use super::{only, opened, text};
+use super::{calm, only, opened, text};
 use crate::{
-    harness::{NOTIFICATIONS, app::App, completed, progress, running, sidestream::Sidestream},
+    harness::{NOTIFICATIONS, app::App, completed, running, sidestream::Sidestream},
     stale::go_dark,
 };
 
@@ -13,13 +13,13 @@ async fn clients_that_vanish_are_seen() {
     let app = App::start();
     app.job("v1").answer(running(1));
     let side = Sidestream::before(&app)
-        .route(&progress("heartbeat=100ms"))
+        .route(&calm("heartbeat=100ms"))
         .flag("--stale-after", "500ms")
         .flag("--reap-after", "1500ms")
         .start()
         .await;
     let mut clients = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..12 {
         let mut client = opened(side.sse("/api/progress/v1")).await;
         go_dark(&mut client);
         clients.push(client);
@@ -38,14 +38,13 @@ async fn readers_that_fall_out_of_the_window_are_seen() {
     for _ in 0..5 {
         slow.push(side.sse("/notifications").receive_buffer(4096).open().await);
     }
-    let mut quick = side.sse("/notifications").open().await;
     let stream = events.accept().await;
     // More for each than the kernel's buffers and the window hold together.
     let pad = "x".repeat(200_000);
-    for n in 0..60 {
+    for n in 0..50 {
         stream.send(format!("data: {n} {pad}\n\n")).await;
-        quick.next_event().await;
     }
+    side.until_metric("events_published_total", &[], 50.0).await;
     let mut readers = JoinSet::new();
     for mut client in slow {
         readers.spawn(async move { client.drain().await });
@@ -59,7 +58,7 @@ async fn readers_that_fall_out_of_the_window_are_seen() {
 async fn front_ends_that_ignore_the_end_are_seen() {
     let app = App::start();
     app.job("v1").answer(completed());
-    let side = Sidestream::before(&app).route(&progress("linger=1m")).start().await;
+    let side = Sidestream::before(&app).route(&calm("linger=1m")).start().await;
     let mut clients = JoinSet::new();
     for _ in 0..6 {
         let request = side.sse("/api/progress/v1");

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{eventually, only, rules, text};
+use super::{calm, eventually, only, rules, text};
 use crate::{
-    harness::{PROGRESS_PATH, app::App, client::Request, progress, running, sidestream::Sidestream},
+    harness::{PROGRESS_PATH, app::App, client::Request, running, sidestream::Sidestream},
     proxies,
 };
 
@@ -40,7 +40,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 async fn a_read_timeout_in_front_is_seen() {
     let app = App::start();
     app.job("*").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("heartbeat=10m")).start().await;
+    let side = Sidestream::before(&app).route(&calm("heartbeat=10m")).start().await;
     let _clients = clients(&side, Duration::from_secs(1), NEVER);
 
     let found = only(&side, "read-timeout-in-front").await;
@@ -79,7 +79,7 @@ async fn a_read_timeout_in_front_of_a_pass_through_stream_is_seen() {
 async fn the_read_timeout_of_a_real_nginx_is_seen_and_that_nobody_trusts_it() {
     let app = App::start();
     app.job("*").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("heartbeat=10m")).start().await;
+    let side = Sidestream::before(&app).route(&calm("heartbeat=10m")).start().await;
     let (addr, _nginx) = proxies::nginx_before(side.addr()).await;
     let mut clients = JoinSet::new();
     for id in 0..6 {
@@ -97,7 +97,7 @@ async fn the_read_timeout_of_a_real_nginx_is_seen_and_that_nobody_trusts_it() {
 async fn a_limit_on_the_age_of_streams_in_front_is_seen() {
     let app = App::start();
     app.job("*").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("heartbeat=1300ms")).start().await;
+    let side = Sidestream::before(&app).route(&calm("heartbeat=1300ms")).start().await;
     let _clients = clients(&side, NEVER, Duration::from_secs(2));
 
     let found = only(&side, "lifetime-limit-in-front").await;

@@ -28,7 +28,12 @@ async fn where_all_is_well_nothing_is_said() {
         let request = side.sse(&format!("/api/progress/v{id}")).cookie(&format!("session={id}"));
         jobs.spawn(async move {
             let mut client = request.open().await;
-            while client.next_event().await.name.as_deref() != Some("done") {}
+            loop {
+                let event = client.next_event().await;
+                if event.name.as_deref() == Some("done") {
+                    return event.id().to_owned();
+                }
+            }
         });
     }
     // Users with some tabs each, who come and go, through streams of ours and of the app's.
@@ -51,9 +56,13 @@ async fn where_all_is_well_nothing_is_said() {
         drop(reader);
     }
     drop(tabs);
-    jobs.join_all().await;
-    // Somebody reloads the page of a job that is over.
-    opened(side.sse("/api/progress/v1").cookie("session=1")).await;
+    let last = jobs.join_all().await.remove(0);
+    // Somebody reloads the page of a job that is over, somebody's network failed with the last event, and somebody sends
+    // a header that proxies send.
+    let reload = || side.sse("/api/progress/v1").cookie("session=1");
+    opened(reload()).await;
+    assert_eq!(reload().last_event_id(&last).fetch().await.status(), 204);
+    opened(reload().header("X-Forwarded-For", "192.0.2.1")).await;
 
     assert_eq!(advice(&side).await, [serde_json::Value::Null; 0]);
     assert!(!side.log_text().contains("recommendation"), "{}", side.log_text());

@@ -1,7 +1,7 @@
 //! Limits that are near, and limits that are reached.
 
-use super::{eventually, only, opened, rules, text};
-use crate::harness::{app::App, client::Client, progress, running, sidestream::Sidestream};
+use super::{calm, eventually, only, opened, rules, text};
+use crate::harness::{app::App, client::Client, running, sidestream::Sidestream};
 
 async fn open(side: &Sidestream, jobs: std::ops::Range<u32>) -> Vec<Client> {
     let mut clients = Vec::new();
@@ -15,7 +15,7 @@ async fn open(side: &Sidestream, jobs: std::ops::Range<u32>) -> Vec<Client> {
 async fn streams_near_their_limit_are_told_before_one_is_turned_away() {
     let app = App::start();
     app.job("*").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("linger=1m")).flag("--max-connections", "5").start().await;
+    let side = Sidestream::before(&app).route(&calm("linger=1m")).flag("--max-connections", "5").start().await;
     let mut clients = open(&side, 0..3).await;
     assert_eq!(rules(&side).await, [""; 0], "three of five are not near");
     clients.extend(open(&side, 3..4).await);
@@ -34,7 +34,7 @@ async fn streams_near_their_limit_are_told_before_one_is_turned_away() {
 async fn topics_near_their_limit_are_told() {
     let app = App::start();
     app.job("*").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("linger=1m")).flag("--max-topics", "5").start().await;
+    let side = Sidestream::before(&app).route(&calm("linger=1m")).flag("--max-topics", "5").start().await;
     let _clients = open(&side, 0..4).await;
 
     let found = only(&side, "topics-near-limit").await;
@@ -45,8 +45,7 @@ async fn topics_near_their_limit_are_told() {
 async fn an_address_that_may_have_no_more_is_told() {
     let app = App::start();
     app.job("*").answer(running(1));
-    let side =
-        Sidestream::before(&app).route(&progress("linger=1m")).flag("--max-connections-per-ip", "1").start().await;
+    let side = Sidestream::before(&app).route(&calm("linger=1m")).flag("--max-connections-per-ip", "1").start().await;
     let _clients = open(&side, 0..1).await;
     assert_eq!(side.get("/api/progress/v9").fetch().await.status(), 503);
 
@@ -58,9 +57,13 @@ async fn an_address_that_may_have_no_more_is_told() {
 async fn open_files_near_their_limit_are_told() {
     let app = App::start();
     app.job("*").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("linger=1m")).open_files(64).start().await;
-    let max = side.stats().await["limits"]["open_files"]["max"].as_u64().expect("a number") as u32;
-    let _clients = open(&side, 0..max * 9 / 10).await;
+    let side = Sidestream::before(&app).route(&calm("linger=1m")).open_files(64).start().await;
+    let max = side.stats().await["limits"]["open_files"]["max"].as_u64().expect("a number");
+    // All of one job: connections to the app are sockets, too.
+    let mut clients = Vec::new();
+    for _ in 0..max * 8 / 10 + 1 {
+        clients.push(opened(side.sse("/api/progress/v1")).await);
+    }
 
     eventually("files and streams near their limits", async || {
         let rules = rules(&side).await;

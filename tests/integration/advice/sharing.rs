@@ -1,16 +1,15 @@
 //! A proxy that nobody trusts, and a cookie that makes each request a user of its own.
 
-use super::{only, opened, rules, text};
-use crate::harness::{app::App, progress, running, sidestream::Sidestream};
+use super::{calm, only, opened, rules, text};
+use crate::harness::{app::App, running, sidestream::Sidestream};
 
 /// Also in the log, once.
 #[tokio::test]
 async fn a_proxy_that_is_not_trusted_is_seen_and_told_in_the_log() {
     let app = App::start();
     app.job("v1").answer(running(1));
-    let mut untold = Sidestream::before(&app).route(&progress("share=public")).start().await;
-    let told =
-        Sidestream::before(&app).route(&progress("share=public")).flag("--trusted-proxy", "127.0.0.1").start().await;
+    let mut untold = Sidestream::before(&app).route(&calm("share=public")).start().await;
+    let told = Sidestream::before(&app).route(&calm("share=public")).flag("--trusted-proxy", "127.0.0.1").start().await;
     for n in 0..20 {
         for side in [&untold, &told] {
             opened(side.sse("/api/progress/v1").header("X-Forwarded-For", &format!("192.0.2.{n}"))).await;
@@ -47,7 +46,7 @@ async fn comes_and_goes(side: &Sidestream, cookie: impl Fn(usize) -> String) {
 async fn a_cookie_that_is_new_each_time_is_named_and_its_value_is_not() {
     let app = App::start();
     app.job("v1").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("linger=10m")).start().await;
+    let side = Sidestream::before(&app).route(&calm("linger=10m")).start().await;
     comes_and_goes(&side, |turn| format!("session=s3cr3t; last_seen=s3cr3t{turn}; theme=dark")).await;
 
     let found = only(&side, "nothing-shared").await;
@@ -60,7 +59,7 @@ async fn a_cookie_that_is_new_each_time_is_named_and_its_value_is_not() {
 async fn a_user_who_comes_back_with_the_same_cookies_is_no_fault() {
     let app = App::start();
     app.job("v1").answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("linger=10m")).start().await;
+    let side = Sidestream::before(&app).route(&calm("linger=10m")).start().await;
     comes_and_goes(&side, |_| "session=a; theme=dark".to_owned()).await;
 
     assert_eq!(rules(&side).await, [""; 0]);
