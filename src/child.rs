@@ -53,6 +53,9 @@ mod signals;
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 /// The same, when a second signal says that it has to be now.
 const STOP_AT_ONCE: Duration = Duration::from_secs(1);
+/// An app in a terminal has mostly been told already, by the same key as we. To many apps a second signal means that they
+/// are to drop everything, so it gets one only if it still goes on after this.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// What the app leaves behind in its group when it dies is told to end, and killed after this.
 const REST_WITHIN: Duration = Duration::from_secs(2);
 /// A terminal or a supervisor often tells us and the app to stop at the same time, and who hears of it first is chance: a
@@ -295,7 +298,7 @@ impl Keeper {
     async fn wait(&mut self, pid: Pid) -> (End, Option<Instant>) {
         let (stop, hurry) = (self.orders.stop.clone(), self.orders.hurry.clone());
         let (mut is_stopped, mut is_hurried) = (false, false);
-        let (mut kill_at, mut is_killed) = (None, false);
+        let (mut tell_at, mut kill_at, mut is_killed) = (None, None, false);
         loop {
             // After a SIGCHLD was listened for, or the one of a quick end would be missed.
             if let Some(end) = self.reap(pid) {
@@ -305,13 +308,21 @@ impl Keeper {
                 signal = self.signals.next() => self.hand_on(signal, Some(pid)),
                 () = stop.cancelled(), if !is_stopped => {
                     is_stopped = true;
-                    kill_at = Some(Instant::now() + STOP_WITHIN);
-                    debug!("telling the app to end");
-                    send(pid, Signal::TERM);
+                    let now = Instant::now();
+                    tell_at = Some(if self.has_own_group { now } else { now + TOLD_WITHIN });
+                    // Unless it is in a hurry already.
+                    kill_at = kill_at.or(Some(now + STOP_WITHIN));
                 }
                 () = hurry.cancelled(), if !is_hurried => {
                     is_hurried = true;
-                    kill_at = Some(Instant::now() + STOP_AT_ONCE);
+                    let now = Instant::now();
+                    tell_at = tell_at.map(|_| now);
+                    kill_at = Some(now + STOP_AT_ONCE);
+                }
+                () = at(tell_at) => {
+                    tell_at = None;
+                    debug!("telling the app to end");
+                    send(pid, Signal::TERM);
                 }
                 () = at(kill_at), if !is_killed => {
                     is_killed = true;
