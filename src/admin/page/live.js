@@ -2,6 +2,8 @@
 
 /** They come every second; after this long without any the connection is as good as gone. */
 const SILENCE_MS = 5_000;
+/** A page that slept, or had no time, finds its timer due before it has read what came: that much later it has. */
+const GRACE_MS = 1_000;
 /** How long until it is tried again: short, as one person's page asks and not ten thousand. */
 const PAUSES_MS = [500, 1_000, 2_000, 3_000];
 
@@ -28,7 +30,7 @@ export function follow(url, onStats, onLost) {
 
   function watch() {
     clearTimeout(timer);
-    timer = setTimeout(again, SILENCE_MS);
+    timer = setTimeout(() => (timer = setTimeout(again, GRACE_MS)), SILENCE_MS);
   }
 
   function again() {
