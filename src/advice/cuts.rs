@@ -21,15 +21,16 @@ const MOMENTS_MIN: usize = 3;
 const ENDS_MIN: usize = 8;
 /// And so large a share of all that clients ended.
 const SHARE_MIN: f64 = 0.6;
-/// Nobody's timer is shorter: who ends a stream so soon after a byte does it because of what the byte said.
-const TIMER_MIN: Duration = Duration::from_millis(900);
+/// Nobody's timer is shorter than a second: who ends a stream so soon after a byte does it because of what the byte said.
+/// But nginx does not set a timer anew for a third of a second, so its timers are early by up to that.
+const TIMER_MIN: Duration = Duration::from_millis(600);
 /// A cut so soon after a byte is the answer to it.
 const ANSWER_MAX: Duration = Duration::from_millis(250);
 
 /// Ends after about the same time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cluster {
-    /// The shortest of these times: timers are late, and never early.
+    /// The shortest of these times.
     after: Duration,
     /// Ends in it.
     ends: usize,
@@ -39,7 +40,7 @@ struct Cluster {
 
 /// Many streams were cut after the same silence.
 pub(super) fn read_timeout(route: &RouteFacts) -> Option<Recommendation> {
-    let silence = Cluster::of(&route.ends, |end| end.silence)?;
+    let silence = Cluster::of(&route.ends, |end| end.silence, TIMER_MIN)?;
     if ages_tell(route).is_some() {
         return None;
     }
@@ -94,23 +95,23 @@ pub(super) fn lifetime_limit(route: &RouteFacts) -> Option<Recommendation> {
 fn ages_tell(route: &RouteFacts) -> Option<Cluster> {
     // What ends with the last event ends because of it: jobs that all take as long.
     let by_age = |end: &End| if end.silence < ANSWER_MAX { Duration::ZERO } else { end.lifetime };
-    let ages = Cluster::of(&route.ends, by_age)?;
-    let silence = Cluster::of(&route.ends, |end| end.silence);
+    let ages = Cluster::of(&route.ends, by_age, TIMER_MIN)?;
+    let silence = Cluster::of(&route.ends, |end| end.silence, ANSWER_MAX);
     silence.is_none_or(|silence| ages.after >= silence.after.mul_f64(1.5)).then_some(ages)
 }
 
 // === impl Cluster ===
 
 impl Cluster {
-    /// The time after which most of the streams ended, if there is one.
-    fn of(ends: &[End], time: impl Fn(&End) -> Duration) -> Option<Self> {
+    /// The time, `least` or longer, after which most of the streams ended, if there is one.
+    fn of(ends: &[End], time: impl Fn(&End) -> Duration, least: Duration) -> Option<Self> {
         let mut votes = votes(ends, &time);
         votes.sort_by_key(&time);
         let (from, count) = densest(&votes, &time)?;
         let members = &votes[from..from + count];
         let after = time(&members[0]);
         let is_timer =
-            after >= TIMER_MIN && count as f64 >= SHARE_MIN * votes.len() as f64 && moments(members) >= MOMENTS_MIN;
+            after >= least && count as f64 >= SHARE_MIN * votes.len() as f64 && moments(members) >= MOMENTS_MIN;
         let within = after..=after + width(after);
         let ends_in_it = ends.iter().filter(|end| within.contains(&time(end))).count();
         (is_timer && ends_in_it >= ENDS_MIN).then_some(Self { after, ends: ends_in_it, of: ends.len() })

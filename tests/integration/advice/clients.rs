@@ -25,6 +25,8 @@ async fn clients_that_vanish_are_seen() {
         clients.push(client);
     }
 
+    side.until_metric("connections_closed_total", &[("reason", "stale")], 12.0).await;
+
     let found = only(&side, "clients-vanish").await;
     assert!(text(&found, "evidence").contains("acknowledged nothing for --reap-after"), "{found}");
 }
@@ -36,7 +38,7 @@ async fn readers_that_fall_out_of_the_window_are_seen() {
     let side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
     let mut slow = Vec::new();
     for _ in 0..5 {
-        slow.push(side.sse("/notifications").receive_buffer(4096).open().await);
+        slow.push(side.sse("/notifications").receive_buffer(128 * 1024).open().await);
     }
     let stream = events.accept().await;
     // More for each than the kernel's buffers and the window hold together.
