@@ -120,6 +120,7 @@ async fn without_a_restart_the_crash_is_our_end_and_is_printed_as_ever() {
     crash(&side).await;
 
     assert_eq!(side.wait_exit().await, Some(1), "{}", side.log_text());
+    side.log_line("the end of the report", |line| line.starts_with("Node.js v")).await;
     let log = side.log_text();
     for line in [
         "      throw new ERR_INVALID_STATE.TypeError('Controller is already closed');",

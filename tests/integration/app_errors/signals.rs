@@ -19,6 +19,9 @@ use crate::harness::{
     sidestream::{Sidestream, binary, finish},
 };
 
+/// How a shell waits for signals without losing one: dash does, if it comes while it starts a program.
+const WAIT: &str = "sleep 60 >/dev/null 2>&1 & while :; do wait $!; done";
+
 /// A directory in which an app leaves notes.
 struct Notes(tempfile::TempDir);
 
@@ -48,7 +51,7 @@ impl Notes {
             .map(|name| format!("trap 'echo {name} >> {}' {name}; ", self.path(name).display()))
             .collect();
         format!(
-            "{traps}trap 'echo TERM >> {}; exit 0' TERM; echo $$ > {}; while :; do sleep 0.02; done",
+            "{traps}trap 'echo TERM >> {}; exit 0' TERM; echo $$ > {}; {WAIT}",
             self.path("TERM").display(),
             self.path("pid").display()
         )
@@ -94,6 +97,7 @@ async fn the_app_is_told_to_end_only_when_the_drain_is_over() {
 
     // The app's end is in the log after that of the drain, and it was told once.
     assert_eq!((code, notes.read("TERM").as_str()), (Some(0), "TERM\n"), "{}", side.log_text());
+    side.log_line("the end of the app", |line| line.contains("the app has ended")).await;
     let log = side.log_text();
     let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("no {words:?} in the log"));
     assert!(at("\"drained\"") < at("the app has ended"), "{log}");
@@ -104,7 +108,7 @@ async fn the_app_is_told_to_end_only_when_the_drain_is_over() {
 async fn an_app_that_ends_badly_when_told_is_seen_in_our_status() {
     for (last, code) in [("exit 5", 5), ("trap - TERM; kill -TERM $$", 0), ("exit 143", 0)] {
         let (app, notes) = (App::start(), Notes::new());
-        let script = format!("trap '{last}' TERM; echo > {}; while :; do sleep 0.02; done", notes.path("up").display());
+        let script = format!("trap '{last}' TERM; echo > {}; {WAIT}", notes.path("up").display());
         let mut side = Sidestream::before(&app).app(&["sh", "-c", &script]).start().await;
         notes.written("up").await;
 
@@ -118,7 +122,7 @@ async fn an_app_that_ends_badly_when_told_is_seen_in_our_status() {
 async fn a_second_signal_does_not_leave_the_app_behind() {
     let (app, notes) = (App::start(), Notes::new());
     app.job("v1").answer(running(1));
-    let script = format!("trap '' TERM; echo $$ > {}; while :; do sleep 0.02; done", notes.path("pid").display());
+    let script = format!("trap '' TERM; echo $$ > {}; {WAIT}", notes.path("pid").display());
     let builder = Sidestream::before(&app).route(PROGRESS).flag("--drain", "10m");
     let mut side = builder.app(&["sh", "-c", &script]).start().await;
     let pid = notes.pid("pid").await;
@@ -217,7 +221,7 @@ async fn what_the_app_leaves_behind_is_ended_before_it_is_started_again() {
 async fn ctrl_c_in_a_terminal_ends_both_in_good_order_and_at_once() {
     let notes = Notes::new();
     let app = format!(
-        "trap '' TERM; trap 'echo INT >> {}; exit 130' INT; echo $$ > {}; while :; do sleep 0.02; done",
+        "trap '' TERM; trap 'echo INT >> {}; exit 130' INT; echo $$ > {}; {WAIT}",
         notes.path("INT").display(),
         notes.path("pid").display()
     );
