@@ -36,10 +36,11 @@ async fn a_reader_that_takes_a_little_is_slow_and_one_that_takes_nothing_is_stal
     let are_blocked = async |count| listed(&side, "blocked_seconds").await.into_iter().flatten().count() == count;
     fill(&app.job("v1"), async || are_blocked(2).await).await;
 
-    // It reads with the beat of a quiet stream: a few KiB ten times a second, whatever else this test waits for.
+    // It reads with the beat of a quiet stream, whatever else this test waits for: so little that its write stays blocked
+    // for longer than the four seconds, and often enough that its window opens several times in them.
     let takes_a_little = async {
         loop {
-            slow.wire().some(8 * 1024).await.expect("the slow reader's stream goes on");
+            slow.wire().some(2 * 1024).await.expect("the slow reader's stream goes on");
             clock.wire().some(1024).await.expect("the quiet stream goes on");
         }
     };
