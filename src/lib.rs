@@ -16,8 +16,9 @@
 //!  child ─ app_errors ─ app_log             the app itself, where we start it or read its log
 //! ```
 //!
-//! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`) and what the operator sees
-//! (`admin`, `stats`, `app_view`, `advice`, `metrics`, `readiness`, `health`, `canary`, `shutdown`, `log`, `demo`).
+//! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`); what the operator sees, from
+//! what is counted to where it is shown (`metrics`, `shortlist`, `survey`, `stats`, `app_view`, `advice`, `admin`); whether all
+//! this works (`canary`, `health`, `readiness`); `log`, `shutdown`, and the `demo`.
 
 pub mod cli;
 pub mod config;
@@ -74,21 +75,27 @@ pub mod child;
 pub mod app_errors;
 pub mod app_log;
 
+pub mod metrics;
+
+pub mod shortlist;
+pub mod survey;
+
+pub mod stats;
+
 pub mod app_view;
 
-pub mod admin;
 pub mod advice;
+
+pub mod admin;
+
 pub mod canary;
+pub mod health;
+pub mod readiness;
+
+pub mod log;
+pub mod shutdown;
 
 pub mod demo;
-pub mod health;
-pub mod log;
-pub mod metrics;
-pub mod readiness;
-pub mod shortlist;
-pub mod shutdown;
-pub mod stats;
-pub mod survey;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
