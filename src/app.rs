@@ -220,6 +220,8 @@ impl Bound {
         };
 
         let (mut end, drain_time) = tokio::select! {
+            // An end that was ordered comes after its order, but both may have come when we look.
+            biased;
             () = shutdown.drain.cancelled() => (None, config.drain),
             end = ended(child.as_ref()) => (Some(end), config.drain.min(DRAIN_WITHOUT_APP)),
         };
