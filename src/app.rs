@@ -1,17 +1,13 @@
 //! The whole program, from configuration to exit: bind first, serve later, drain at the end.
 
 use std::{
-    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use prometheus::{Registry, process_collector::ProcessCollector};
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -29,6 +25,7 @@ use crate::{
     guard::{self, Guard, Pacing},
     health::Health,
     hub::Hub,
+    listen::{self, ListenError, Listeners},
     metrics::{Metrics, Phase, RouteId},
     readiness::{Readiness, State},
     route::Route,
@@ -50,23 +47,12 @@ const DRAIN_SLACK: Duration = Duration::from_secs(1);
 /// is not to wait.
 const DRAIN_WITHOUT_APP: Duration = Duration::from_secs(1);
 
-/// Clients that wait in the kernel to be accepted, as far as it allows (`net.core.somaxconn`, mostly 4,096): when thousands
-/// come back in the same second, a longer queue means fewer that are dropped and try again seconds later.
-const BACKLOG: u32 = 4096;
-
 /// Why the program can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// An address is taken or not ours.
-    #[error("{flag} {addr}: can't listen there ({source}); choose another address or port")]
-    Listen {
-        /// The flag.
-        flag: &'static str,
-        /// Its value.
-        addr: SocketAddr,
-        /// The system's answer.
-        source: io::Error,
-    },
+    /// Nobody could come to us.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Two series have the same name: a fault of the program.
     #[error("can't make the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -77,8 +63,7 @@ pub enum BindError {
 pub struct Bound {
     config: Config,
     plan: Plan,
-    public: Vec<(SocketAddr, TcpListener)>,
-    admin: Option<(SocketAddr, TcpListener)>,
+    listeners: Listeners,
     registry: Registry,
     metrics: Arc<Metrics>,
     launcher: Option<Launcher>,
@@ -108,14 +93,7 @@ pub fn bind(config: Config) -> Result<Bound, BindError> {
     // Before our limit of open files is raised, which the app is not to inherit.
     let launcher = config.command.clone().map(Launcher::new);
     let plan = plan_files(&config);
-    let mut public = Vec::new();
-    for addr in &config.listen {
-        public.push(listen("--listen", *addr)?);
-    }
-    let admin = match config.admin_listen {
-        Some(addr) => Some(listen("--admin-listen", addr)?),
-        None => None,
-    };
+    let listeners = listen::open(&config)?;
     let registry = Registry::new();
     let mut names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
     if !config.no_guard {
@@ -124,19 +102,7 @@ pub fn bind(config: Config) -> Result<Bound, BindError> {
     }
     let metrics = Arc::new(Metrics::register(&registry, &names)?);
     registry.register(Box::new(ProcessCollector::for_self()))?;
-    Ok(Bound { config, plan, public, admin, registry, metrics, launcher })
-}
-
-fn listen(flag: &'static str, addr: SocketAddr) -> Result<(SocketAddr, TcpListener), BindError> {
-    let bound = (|| {
-        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // As the standard library does it: connections of a process before us must not keep its port.
-        socket.set_reuseaddr(true)?;
-        socket.bind(addr)?;
-        let listener = socket.listen(BACKLOG)?;
-        Ok((listener.local_addr()?, listener))
-    })();
-    bound.map_err(|source| BindError::Listen { flag, addr, source })
+    Ok(Bound { config, plan, listeners, registry, metrics, launcher })
 }
 
 /// Divides the files that the process may open, and says so.
@@ -160,12 +126,12 @@ fn plan_files(config: &Config) -> Plan {
 impl Bound {
     /// The public side's real addresses.
     pub fn public_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.public.iter().map(|(addr, _)| *addr)
+        self.listeners.public.iter().map(|(addr, _)| *addr)
     }
 
     /// The admin side's real address.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|(addr, _)| *addr)
+        self.listeners.admin.as_ref().map(|(addr, _)| *addr)
     }
 
     /// The counts.
@@ -175,7 +141,7 @@ impl Bound {
 
     /// Serves until `shutdown` says otherwise, then leaves in good order.
     pub async fn run(self, shutdown: Shutdown) -> Exit {
-        let Self { config, plan, public, admin, registry, metrics, launcher } = self;
+        let Self { config, plan, listeners: Listeners { public, admin }, registry, metrics, launcher } = self;
         let view = Arc::new(AppView::new(&config));
         let parts = match Parts::new(&config, plan, registry, metrics, Arc::clone(&view)) {
             Ok(parts) => parts,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  main ─ cli ─ config ─ route ─ check      the command line becomes a configuration that can't be wrong
-//!  app                                      bind, run, drain
+//!  app ─ listen                             open the sockets, run, drain
 //!  server ─ accept ─ files ─ wire           a connection, what its bytes tell, and how many there may be
 //!  router                                   a stream, or something to forward?
 //!  ├─ forward ─ upstream ─ guard            everything that is no stream of ours goes to the app as it came; what
@@ -27,6 +27,8 @@ pub mod route;
 pub mod check;
 
 pub mod app;
+
+pub mod listen;
 
 pub mod server;
 

@@ -9,6 +9,7 @@ use crate::{
     app::{self, BindError, Bound, Exit},
     cli::DemoArgs,
     config::Config,
+    listen::ListenError,
     metrics::RouteId,
     shutdown::Shutdown,
 };
@@ -65,7 +66,7 @@ fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -
     let free = |is_asked_for: bool, flag_of_error: bool, addr: String| {
         if flag_of_error && !is_asked_for { "127.0.0.1:0".to_owned() } else { addr }
     };
-    let is_public = matches!(error, BindError::Listen { flag: "--listen", .. });
+    let is_public = matches!(error, BindError::Listen(ListenError::Refused { flag: "--listen", .. }));
     let public = free(listen.is_some(), is_public, public);
     let private = if admin.is_some() { private } else { "127.0.0.1:0".to_owned() };
     app::bind(config(public, private))
