@@ -1,6 +1,7 @@
 //! The whole program, from configuration to exit: bind first, serve later, drain at the end.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -17,7 +18,7 @@ use crate::{
     app_log::AppLog,
     app_view::AppView,
     canary::Canary,
-    child::{Child, End, launch::Launcher},
+    child::{self, Child, End, launch::Launcher},
     config::Config,
     connections::{Connections, Limits},
     files::{self, Files, Plan},
@@ -36,7 +37,7 @@ use crate::{
     source::{Asker, Sources, schedule::Schedule},
     stats::{Stats, board::Board},
     stream::{Streams, admission::Admissions, body},
-    topic::Store,
+    systemd::{self, Sockets},
     upstream::Upstream,
 };
 
@@ -89,11 +90,11 @@ pub enum Exit {
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub fn bind(config: Config) -> Result<Bound, BindError> {
+pub fn bind(config: Config, sockets: Sockets) -> Result<Bound, BindError> {
     // Before our limit of open files is raised, which the app is not to inherit.
     let launcher = config.command.clone().map(Launcher::new);
     let plan = plan_files(&config);
-    let listeners = listen::open(&config)?;
+    let listeners = listen::open(&config, sockets)?;
     let registry = Registry::new();
     let mut names: Vec<_> = config.routes.iter().map(|route| route.path.as_str().to_owned()).collect();
     if !config.no_guard {
@@ -185,6 +186,12 @@ impl Bound {
             }
         };
 
+        systemd::ready();
+        let health = Arc::clone(&parts.admin.health);
+        let told = systemd::keep_posted(health, Arc::clone(&parts.connections), parts.readiness.clone());
+        let stopped = stop.clone();
+        tracker.spawn(async move { stopped.run_until_cancelled(told).await });
+
         let (mut end, drain_time) = tokio::select! {
             // An end that was ordered comes after its order, but both may have come when we look.
             biased;
@@ -196,12 +203,12 @@ impl Bound {
 
         let began = Instant::now();
         parts.readiness.set(State::Draining);
-        // Longer times than the clock can tell are as good as none.
-        if let Some(deadline) = SystemTime::now().checked_add(drain_time.saturating_add(DRAIN_SLACK)) {
-            parts.metrics.draining_until(deadline);
-        }
+        let mut cut_at = began + drain_time + DRAIN_SLACK;
+        parts.announce_end(cut_at);
         let streams = parts.connections.len();
         info!(streams, seconds = drain_time.as_secs_f64(), "draining");
+        let app_time = child.as_ref().map_or(Duration::ZERO, |_| child::STOP_WITHIN);
+        systemd::stopping(streams, drain_time.saturating_add(DRAIN_SLACK).saturating_add(app_time));
         parts.drain(drain_time);
         clients.close();
         let everybody_left = async {
@@ -209,17 +216,19 @@ impl Bound {
             parts.connections.wait_empty().await;
         };
         tokio::pin!(everybody_left);
-        let mut cut_at = began + drain_time + DRAIN_SLACK;
         let exit = loop {
             tokio::select! {
+                // A second signal makes everybody leave, and both may have come when we look.
+                biased;
+                () = shutdown.abort.cancelled() => break Exit::Aborted,
                 () = &mut everybody_left => break Exit::Drained,
                 () = tokio::time::sleep_until(cut_at) => break Exit::Cut,
-                () = shutdown.abort.cancelled() => break Exit::Aborted,
                 // By a terminal that told us both, say.
                 its = ended(child.as_ref()), if end.is_none() => {
                     end = Some(its);
                     parts.drain(DRAIN_WITHOUT_APP);
                     cut_at = cut_at.min(Instant::now() + DRAIN_WITHOUT_APP + DRAIN_SLACK);
+                    parts.announce_end(cut_at);
                 }
             }
         };
@@ -377,6 +386,14 @@ impl Parts {
     }
 
     /// The loops that go over everything: each ends with `stop`.
+    /// Says when the drain is over at the latest.
+    fn announce_end(&self, at: Instant) {
+        // Longer times than the clock can tell are as good as none.
+        if let Some(at) = SystemTime::now().checked_add(at.saturating_duration_since(Instant::now())) {
+            self.metrics.draining_until(at);
+        }
+    }
+
     fn spawn_walks(&self, tracker: &TaskTracker, stop: &CancellationToken) {
         let hub = Arc::clone(&self.hub);
         let stopped = stop.clone();
@@ -414,31 +431,14 @@ impl Parts {
 /// The age of the oldest snapshot that somebody is being shown, per route.
 fn sweep_data_age(hub: &Hub, metrics: &Metrics, routes: usize) {
     let mut oldest = vec![Duration::ZERO; routes];
-    for listed in hub.list() {
-        let view = listed.topic.view();
-        let is_shown = listed.subscribers > 0 && listed.topic.store() == Store::State;
-        if let (true, Phase::Live | Phase::Degraded, Some(at)) = (is_shown, view.phase, view.checked_at) {
-            let oldest = &mut oldest[listed.topic.key().route.0];
+    for topic in hub.watched_states() {
+        let view = topic.view();
+        if let (Phase::Live | Phase::Degraded, Some(at)) = (view.phase, view.checked_at) {
+            let oldest = &mut oldest[topic.key().route.0];
             *oldest = (*oldest).max(at.elapsed());
         }
     }
     for (route, age) in oldest.into_iter().enumerate() {
         metrics.route(RouteId(route)).data_age.set(age.as_secs_f64());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpStream;
-
-    use super::*;
-
-    // Opening thousands of streams at once took seconds: the kernel dropped what the queue of 128 had no room for.
-    #[tokio::test]
-    async fn clients_that_come_at_once_wait_in_the_queue_and_are_not_dropped() {
-        let (addr, _listener) = listen("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
-        let waiting: Result<Vec<_>, _> =
-            (0..300).map(|_| TcpStream::connect_timeout(&addr, Duration::from_millis(900))).collect();
-        assert_eq!(waiting.unwrap().len(), 300);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::child::restart::RestartPolicy;
-use crate::cli::value::time;
+use crate::cli::{ListenOn, value::time};
 use crate::config::Config;
 use crate::event::HeartbeatForm;
 use crate::files::Plan;
@@ -51,9 +51,16 @@ pub fn describe(config: &Config, open_files: Option<u64>) -> String {
 }
 
 fn addresses(config: &Config) -> String {
-    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    let name = |place: &ListenOn| match place {
+        ListenOn::At(addr) => addr.to_string(),
+        ListenOn::Systemd => "the sockets that systemd opens".to_owned(),
+    };
+    let listen: Vec<_> = config.listen.iter().map(name).collect();
     let admin = match config.admin_listen {
-        Some(addr) => format!("Metrics, health and the dashboard are on http://{addr}."),
+        Some(ListenOn::At(addr)) => format!("Metrics, health and the dashboard are on http://{addr}."),
+        Some(ListenOn::Systemd) => {
+            "Metrics, health and the dashboard are on the socket that systemd opens and calls 'admin'.".to_owned()
+        }
         None => "The admin side is off: no metrics, no health, no dashboard.".to_owned(),
     };
     format!("Listens on {} and stands before the app at http://{}. {admin}", and(&listen), config.upstream.authority)

@@ -1,6 +1,7 @@
 //! The command line: flags, their environment twins, and the help.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,12 +86,12 @@ pub enum Command {
 /// The flags of the sidecar, also read by `check`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Address of the public side; repeatable; port 0 takes a free one
+    /// Address of the public side; repeatable; port 0 takes a free one, `systemd` the sockets it has opened
     #[arg(long, env = "SIDESTREAM_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:8080", value_delimiter = ',',
-        value_parser = value::listen_addr, help_heading = "Listening")]
-    pub listen: Vec<SocketAddr>,
+        value_parser = value::listen_on, help_heading = "Listening")]
+    pub listen: Vec<ListenOn>,
 
-    /// Address of metrics, health and dashboard, or `off`
+    /// Address of metrics, health and dashboard, or `off`; `systemd` is its socket called `admin`
     #[arg(
         long,
         env = "SIDESTREAM_ADMIN_LISTEN",
@@ -260,13 +261,22 @@ pub struct HealthcheckArgs {
     pub admin_listen: AdminListen,
 }
 
+/// Where a side listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenOn {
+    /// An address that we open.
+    At(SocketAddr),
+    /// What systemd has opened for us.
+    Systemd,
+}
+
 /// Where the admin side listens, if anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminListen {
     /// Nowhere: no metrics, no health, no dashboard.
     Off,
     /// Here.
-    At(SocketAddr),
+    On(ListenOn),
 }
 
 // === impl Cli ===
@@ -300,14 +310,41 @@ pub fn lacks_app(args: impl IntoIterator<Item = OsString>) -> bool {
     args.any(|arg| arg == "--") && args.next().is_none()
 }
 
+// === impl ListenOn ===
+
+impl ListenOn {
+    /// The address, unless somebody else has chosen it.
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::At(addr) => Some(addr),
+            Self::Systemd => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenOn {
+    fn from(addr: SocketAddr) -> Self {
+        Self::At(addr)
+    }
+}
+
+impl fmt::Display for ListenOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(addr) => addr.fmt(f),
+            Self::Systemd => f.write_str(value::SYSTEMD),
+        }
+    }
+}
+
 // === impl AdminListen ===
 
 impl AdminListen {
-    /// The address, unless the admin side is off.
-    pub fn addr(self) -> Option<SocketAddr> {
+    /// Where, unless the admin side is off.
+    pub fn on(self) -> Option<ListenOn> {
         match self {
             Self::Off => None,
-            Self::At(addr) => Some(addr),
+            Self::On(place) => Some(place),
         }
     }
 }
@@ -319,8 +356,8 @@ impl std::str::FromStr for AdminListen {
         if text.trim() == "off" {
             return Ok(Self::Off);
         }
-        match value::listen_addr(text) {
-            Ok(addr) => Ok(Self::At(addr)),
+        match value::listen_on(text) {
+            Ok(place) => Ok(Self::On(place)),
             Err(value::ValueError::Address) => Err(value::ValueError::AdminAddress),
             Err(error) => Err(error),
         }
@@ -407,7 +444,7 @@ mod tests {
         let Some(Command::Healthcheck(health)) = parsed(&["healthcheck"]).unwrap().command else {
             panic!("not healthcheck")
         };
-        assert_eq!(health.admin_listen.addr(), Some("127.0.0.1:9180".parse().unwrap()));
+        assert_eq!(health.admin_listen.on().and_then(ListenOn::addr), Some("127.0.0.1:9180".parse().unwrap()));
         assert_eq!(parsed(&["demo", "--route=x"]).unwrap_err().kind(), ErrorKind::UnknownArgument);
         assert_eq!(parsed(&["healthcheck", "--listen=:1"]).unwrap_err().kind(), ErrorKind::UnknownArgument);
     }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::child::AppCommand;
 use crate::child::restart::RestartPolicy;
 use crate::cli::value::time;
-use crate::cli::{self, Cli, RunArgs};
+use crate::cli::{self, Cli, ListenOn, RunArgs};
 use crate::event::HeartbeatForm;
 use crate::route::{Route, RouteDefaults, SpecError, split_specs};
 
@@ -33,11 +33,11 @@ const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The public side; never empty. Port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenOn>,
     /// The app.
     pub upstream: UpstreamAddr,
     /// The admin side; `None` when it is off.
-    pub admin_listen: Option<SocketAddr>,
+    pub admin_listen: Option<ListenOn>,
     /// The routes, no two of which match the same request.
     pub routes: Vec<Route>,
     /// What a heartbeat looks like.
@@ -93,10 +93,10 @@ pub enum ConfigError {
     Overlap(String, String),
     /// One address for two listeners.
     #[error("--listen '{0}' and --{1} '{2}' are the same address; give each its own port")]
-    SameAddress(SocketAddr, &'static str, SocketAddr),
-    /// A loop.
-    #[error("--upstream 'http://{0}' is where --listen '{1}' listens; give the app and the sidecar different ports")]
-    Loop(Authority, SocketAddr),
+    SameAddress(ListenOn, &'static str, ListenOn),
+    /// A loop, or the admin side in the place of the app.
+    #[error("--upstream 'http://{0}' is where --{1} '{2}' listens; give the app and the sidecar different ports")]
+    Loop(Authority, &'static str, SocketAddr),
     /// The slowest pace faster than the fastest.
     #[error(
         "--poll-max-interval '{}' is shorter than --poll-interval '{}'; make it at least as long",
@@ -153,7 +153,7 @@ impl Config {
         if args.stale_after >= args.reap_after {
             return Err(ConfigError::Stale { stale_after: args.stale_after, reap_after: args.reap_after });
         }
-        let admin_listen = args.admin_listen.addr();
+        let admin_listen = args.admin_listen.on();
         check_addresses(&args.listen, admin_listen, &args.upstream)?;
 
         let mut credential_headers: Vec<HeaderName> = Vec::new();
@@ -239,7 +239,11 @@ impl Config {
         }
         // The app gets our environment as it is, and platforms set PORT to where the *outermost* process is to listen.
         let port = std::env::var("PORT").ok().and_then(|port| port.parse::<u16>().ok());
-        if self.command.is_some() && port.is_some_and(|port| self.listen.iter().any(|addr| addr.port() == port)) {
+        if self.command.is_some()
+            && port.is_some_and(|port| {
+                self.listen.iter().any(|place| place.addr().is_some_and(|addr| addr.port() == port))
+            })
+        {
             warnings.push(
                 "PORT in the environment is the port of --listen, and the app gets it too; give it its own, as in -- env \
                  PORT=3000 node build"
@@ -290,27 +294,35 @@ fn parse_routes(args: &RunArgs, max_interval: Duration) -> Result<Vec<Route>, Co
     Ok(parsed.into_iter().map(|(_, route)| route).collect())
 }
 
-fn check_addresses(
-    listen: &[SocketAddr],
-    admin: Option<SocketAddr>,
-    upstream: &UpstreamAddr,
-) -> Result<(), ConfigError> {
-    for (index, addr) in listen.iter().enumerate() {
-        if let Some(other) = listen[index + 1..].iter().find(|other| collide(*addr, **other)) {
-            return Err(ConfigError::SameAddress(*addr, "listen", *other));
+fn check_addresses(listen: &[ListenOn], admin: Option<ListenOn>, upstream: &UpstreamAddr) -> Result<(), ConfigError> {
+    for (index, place) in listen.iter().enumerate() {
+        if let Some(other) = listen[index + 1..].iter().find(|other| collide(*place, **other)) {
+            return Err(ConfigError::SameAddress(*place, "listen", *other));
         }
-        if let Some(admin) = admin.filter(|admin| collide(*addr, *admin)) {
-            return Err(ConfigError::SameAddress(*addr, "admin-listen", admin));
+        // What systemd opens for the one side is not what it opens for the other.
+        if let Some(admin) = admin.filter(|admin| place.addr().is_some() && collide(*place, *admin)) {
+            return Err(ConfigError::SameAddress(*place, "admin-listen", admin));
         }
-        if upstream.local_addr().is_some_and(|upstream| collide(*addr, upstream)) {
-            return Err(ConfigError::Loop(upstream.authority.clone(), *addr));
+    }
+    let sides = listen.iter().map(|place| ("listen", place)).chain(admin.iter().map(|place| ("admin-listen", place)));
+    for (flag, addr) in sides.filter_map(|(flag, place)| Some((flag, place.addr()?))) {
+        if upstream.is_at(addr) {
+            return Err(ConfigError::Loop(upstream.authority.clone(), flag, addr));
         }
     }
     Ok(())
 }
 
-/// Whether two listeners can't both have their address. Two that take a free port (0) always can.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+/// Whether two listeners can't both have their place.
+fn collide(one: ListenOn, other: ListenOn) -> bool {
+    match (one, other) {
+        (ListenOn::At(one), ListenOn::At(other)) => are_same(one, other),
+        (one, other) => one == other,
+    }
+}
+
+/// Whether only one of two listeners can have this address. Two that take a free port (0) always get one.
+fn are_same(one: SocketAddr, other: SocketAddr) -> bool {
     let same_family = one.is_ipv4() == other.is_ipv4();
     let either_takes_all = same_family && (one.ip().is_unspecified() || other.ip().is_unspecified());
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || either_takes_all)

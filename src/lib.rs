@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  main ─ cli ─ config ─ route ─ check      the command line becomes a configuration that can't be wrong
-//!  app ─ listen                             open the sockets, run, drain
+//!  app ─ listen ─ systemd                   open the sockets, run, drain
 //!  server ─ accept ─ files ─ wire           a connection, what its bytes tell, and how many there may be
 //!  router                                   a stream, or something to forward?
 //!  ├─ forward ─ upstream ─ guard            everything that is no stream of ours goes to the app as it came; what
@@ -29,6 +29,7 @@ pub mod check;
 pub mod app;
 
 pub mod listen;
+pub mod systemd;
 
 pub mod server;
 

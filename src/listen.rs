@@ -2,13 +2,17 @@
 
 use std::{io, net::SocketAddr};
 
+use http::uri::Authority;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::config::Config;
+use crate::{cli::ListenOn, config::Config, systemd::Sockets};
 
 /// Clients that wait in the kernel to be accepted, as far as it allows (`net.core.somaxconn`, mostly 4,096): when thousands
 /// come back in the same second, a longer queue means fewer that are dropped and try again seconds later.
 const BACKLOG: u32 = 4096;
+
+const PUBLIC: &str = "--listen";
+const ADMIN: &str = "--admin-listen";
 
 /// A socket, and where it really is.
 pub type Listener = (SocketAddr, TcpListener);
@@ -35,19 +39,62 @@ pub enum ListenError {
         /// The system's answer.
         source: io::Error,
     },
+    /// What was to be there is not.
+    #[error("{0} systemd: systemd has opened no socket {1}; enable the socket's unit, or give an address")]
+    NoSocket(&'static str, &'static str),
+    /// Clients would wait there for ever.
+    #[error(
+        "systemd has opened {0} for us, and no flag takes it; add {1} systemd, or take it out of the socket's unit"
+    )]
+    Unclaimed(SocketAddr, &'static str),
+    /// A loop.
+    #[error(
+        "--upstream 'http://{0}' is where the socket of systemd listens; give the app and the sidecar different ports"
+    )]
+    Loop(Authority),
+    /// Nothing that people do.
+    #[error("a socket that systemd has opened can't be used ({0})")]
+    Unusable(#[from] io::Error),
 }
 
-/// Opens the sockets of both sides.
+/// Opens the sockets of both sides, but for those that were opened before.
 ///
 /// # Errors
-/// When an address can't be had.
+/// When an address can't be had, or `given` is not what the configuration says it is.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub fn open(config: &Config) -> Result<Listeners, ListenError> {
-    let public = config.listen.iter().map(|addr| bind("--listen", *addr)).collect::<Result<_, _>>()?;
-    let admin = config.admin_listen.map(|addr| bind("--admin-listen", addr)).transpose()?;
-    Ok(Listeners { public, admin })
+pub fn open(config: &Config, given: Sockets) -> Result<Listeners, ListenError> {
+    let Sockets { public: mut given_public, admin: mut given_admin } = given;
+    let mut public = Vec::new();
+    for place in &config.listen {
+        match place {
+            ListenOn::At(addr) => public.push(bind(PUBLIC, *addr)?),
+            ListenOn::Systemd if given_public.is_empty() => return Err(ListenError::NoSocket(PUBLIC, "for it")),
+            ListenOn::Systemd => {
+                for socket in given_public.drain(..) {
+                    let (addr, listener) = adopt(socket)?;
+                    if config.upstream.is_at(addr) {
+                        return Err(ListenError::Loop(config.upstream.authority.clone()));
+                    }
+                    public.push((addr, listener));
+                }
+            }
+        }
+    }
+    let admin = match config.admin_listen {
+        Some(ListenOn::At(addr)) => Some(bind(ADMIN, addr)?),
+        Some(ListenOn::Systemd) => {
+            let socket = given_admin.take().ok_or(ListenError::NoSocket(ADMIN, "called admin"))?;
+            Some(adopt(socket)?)
+        }
+        None => None,
+    };
+    let left = given_public.pop().map(|socket| (socket, PUBLIC)).or(given_admin.map(|socket| (socket, ADMIN)));
+    match left {
+        Some((socket, flag)) => Err(ListenError::Unclaimed(socket.local_addr()?, flag)),
+        None => Ok(Listeners { public, admin }),
+    }
 }
 
 fn bind(flag: &'static str, addr: SocketAddr) -> Result<Listener, ListenError> {
@@ -60,4 +107,25 @@ fn bind(flag: &'static str, addr: SocketAddr) -> Result<Listener, ListenError> {
         Ok((listener.local_addr()?, listener))
     })();
     bound.map_err(|source| ListenError::Refused { flag, addr, source })
+}
+
+fn adopt(socket: std::net::TcpListener) -> Result<Listener, ListenError> {
+    socket.set_nonblocking(true)?;
+    Ok((socket.local_addr()?, TcpListener::from_std(socket)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpStream, time::Duration};
+
+    use super::*;
+
+    // Opening thousands of streams at once took seconds: the kernel dropped what the queue of 128 had no room for.
+    #[tokio::test]
+    async fn clients_that_come_at_once_wait_in_the_queue_and_are_not_dropped() {
+        let (addr, _listener) = bind(PUBLIC, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let waiting: Result<Vec<_>, _> =
+            (0..300).map(|_| TcpStream::connect_timeout(&addr, Duration::from_millis(900))).collect();
+        assert_eq!(waiting.unwrap().len(), 300);
+    }
 }

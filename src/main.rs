@@ -4,10 +4,11 @@ use std::{io::Write, process::ExitCode};
 
 use sidestream::{
     admin, app, check, child,
-    cli::{self, Cli, Command, HealthcheckArgs, RunArgs},
+    cli::{self, AdminListen, Cli, Command, HealthcheckArgs, ListenOn, RunArgs},
     config::{Config, ConfigError},
     demo, files, log,
     shutdown::Shutdown,
+    systemd::Sockets,
 };
 
 /// Topics are many small things that live long, beside requests' that don't: with the system's allocator the ones end up in
@@ -38,14 +39,17 @@ fn main() -> ExitCode {
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
-            block_on(serve(config))
+            match Sockets::from_env() {
+                Ok(sockets) => block_on(serve(config, sockets)),
+                Err(error) => fail(&error.to_string()),
+            }
         }
     }
 }
 
-async fn serve(config: Config) -> Result<app::Exit, String> {
+async fn serve(config: Config, sockets: Sockets) -> Result<app::Exit, String> {
     let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
-    let bound = app::bind(config).map_err(|error| error.to_string())?;
+    let bound = app::bind(config, sockets).map_err(|error| error.to_string())?;
     Ok(bound.run(shutdown).await)
 }
 
@@ -56,7 +60,10 @@ fn block_on(program: impl Future<Output = Result<app::Exit, String>>) -> ExitCod
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("can't start: {error}")),
     };
-    match runtime.block_on(program) {
+    let end = runtime.block_on(program);
+    // Nobody waits for what can't be stopped: a name that is being resolved, a log on a file system that hangs.
+    runtime.shutdown_background();
+    match end {
         Ok(app::Exit::Drained | app::Exit::Cut) => ExitCode::SUCCESS,
         Ok(app::Exit::Aborted) => ExitCode::FAILURE,
         Ok(app::Exit::App(status)) => ExitCode::from(status),
@@ -65,10 +72,16 @@ fn block_on(program: impl Future<Output = Result<app::Exit, String>>) -> ExitCod
 }
 
 fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
-    let Some(addr) = args.admin_listen.addr() else {
-        return fail("--admin-listen off: there is nobody to ask; give the address of the sidecar's admin side");
+    let asked = match args.admin_listen {
+        AdminListen::Off => {
+            Err("--admin-listen off: there is nobody to ask; give the address of the sidecar's admin side".to_owned())
+        }
+        AdminListen::On(ListenOn::Systemd) => {
+            Err("--admin-listen systemd: only systemd knows where that is; give the address".to_owned())
+        }
+        AdminListen::On(ListenOn::At(addr)) => admin::healthcheck(addr),
     };
-    match admin::healthcheck(addr) {
+    match asked {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => fail(&sentence),
     }

@@ -94,6 +94,8 @@ fn flags_show_in_the_words() {
     for (args, expected) in [
         (&["--admin-listen=off"][..], "The admin side is off: no metrics, no health, no dashboard."),
         (&["--listen=:1,:2"], "Listens on 0.0.0.0:1 and 0.0.0.0:2"),
+        (&["--listen=systemd"], "Listens on the sockets that systemd opens and stands before the app"),
+        (&["--admin-listen=systemd"], "the dashboard are on the socket that systemd opens and calls 'admin'."),
         (&["--no-guard"], "Is forwarded to the app untouched, event streams too (--no-guard)."),
         (&["--heartbeat-form=event"], "with a 'ping' event as heartbeat"),
         (&["--max-connections-per-ip=5"], "at most 5 of them from one address"),

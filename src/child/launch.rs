@@ -16,6 +16,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::{AppCommand, End};
+use crate::systemd;
 
 /// Leads to the program that runs, also when its file has been replaced.
 const OURSELVES: &str = "/proc/self/exe";
@@ -78,6 +79,9 @@ impl Launcher {
             }
             Way::Direct => Command::new(program),
         };
+        for name in systemd::VARIABLES {
+            command.env_remove(name);
+        }
         command.args(args).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if has_own_group {
             command.process_group(0);

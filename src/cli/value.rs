@@ -6,11 +6,19 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use super::ListenOn;
+
+/// The word for the sockets that systemd has opened.
+pub(super) const SYSTEMD: &str = "systemd";
+
 /// Longer than any process lives between two deployments, and short enough to be added to any point in time.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The timers' own grain.
 const MIN_DURATION: Duration = Duration::from_millis(1);
+
+/// More than there can be of anything that is counted here.
+const NUMBER_MAX: usize = u32::MAX as usize;
 
 /// Why a value makes no sense: the end of a sentence that names the flag or key and the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +36,7 @@ pub enum ValueError {
     #[error("it can't be zero; write a duration such as 1s")]
     ZeroDuration,
     /// Not a number, or zero where one is needed.
-    #[error("it must be a whole number of at least 1")]
+    #[error("it must be a whole number from 1 to {NUMBER_MAX}")]
     NotPositive,
     /// Not a number, or too large.
     #[error("it must be a whole number from 0 to {0}")]
@@ -75,17 +83,22 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, ValueError> {
 
 /// A limit that can't be switched off.
 pub(crate) fn positive_number(text: &str) -> Result<usize, ValueError> {
-    text.trim().parse().ok().filter(|number| *number > 0).ok_or(ValueError::NotPositive)
+    text.trim().parse().ok().filter(|number| (1..=NUMBER_MAX).contains(number)).ok_or(ValueError::NotPositive)
 }
 
 /// A limit that `0` switches off.
 pub(crate) fn number(text: &str) -> Result<usize, ValueError> {
-    number_up_to(text, u32::MAX as usize)
+    number_up_to(text, NUMBER_MAX)
 }
 
 /// A number with an upper bound, `0` included.
 pub(crate) fn number_up_to(text: &str, max: usize) -> Result<usize, ValueError> {
     text.trim().parse().ok().filter(|number| *number <= max).ok_or(ValueError::Number(max))
+}
+
+/// Where to listen: an address, or what systemd has opened.
+pub(crate) fn listen_on(text: &str) -> Result<ListenOn, ValueError> {
+    if text.trim() == SYSTEMD { Ok(ListenOn::Systemd) } else { listen_addr(text).map(ListenOn::At) }
 }
 
 /// An address to listen on; `:8080` means every IPv4 address of the machine.
@@ -177,6 +190,14 @@ mod tests {
             assert_eq!(listen_addr(text), Err(ValueError::Address), "{text:?}");
         }
         assert_eq!(listen_addr("app.local:80"), Err(ValueError::HostName("app.local".to_owned())));
+    }
+
+    #[test]
+    fn systemd_may_have_opened_it() {
+        assert_eq!(listen_on(" systemd"), Ok(ListenOn::Systemd));
+        assert_eq!(listen_on(":1"), Ok(ListenOn::At("0.0.0.0:1".parse().unwrap())));
+        assert_eq!(listen_on("Systemd"), Err(ValueError::Address));
+        assert_eq!(listen_on(&ListenOn::Systemd.to_string()), Ok(ListenOn::Systemd));
     }
 
     #[test]

@@ -194,6 +194,10 @@ const FLAG_MISTAKES: &[(&[&str], &str)] = &[
         "--listen '0.0.0.0:80' and --listen '0.0.0.0:80' are the same address; give each its own port",
     ),
     (
+        &["--listen", "systemd,systemd"],
+        "--listen 'systemd' and --listen 'systemd' are the same address; give each its own port",
+    ),
+    (
         &["--listen", ":9180"],
         "--listen '0.0.0.0:9180' and --admin-listen '127.0.0.1:9180' are the same address; give each its own port",
     ),
@@ -243,6 +247,10 @@ const FLAG_MISTAKES: &[(&[&str], &str)] = &[
         "--upstream 'http://localhost:8080' is where --listen '0.0.0.0:8080' listens; give the app and the sidecar different ports",
     ),
     (
+        &["--admin-listen", "127.0.0.1:3000"],
+        "--upstream 'http://127.0.0.1:3000' is where --admin-listen '127.0.0.1:3000' listens; give the app and the sidecar different ports",
+    ),
+    (
         &["--upstream", "http://[::1]:80", "--listen", "[::]:80"],
         "--upstream 'http://[::1]:80' is where --listen '[::]:80' listens; give the app and the sidecar different ports",
     ),
@@ -273,13 +281,20 @@ const FLAG_MISTAKES: &[(&[&str], &str)] = &[
     ),
     (
         &["--poll-concurrency", "0"],
-        "invalid value '0' for '--poll-concurrency <N>': it must be a whole number of at least 1",
+        "invalid value '0' for '--poll-concurrency <N>': it must be a whole number from 1 to 4294967295",
     ),
     (
         &["--max-connections", "0"],
-        "invalid value '0' for '--max-connections <N>': it must be a whole number of at least 1",
+        "invalid value '0' for '--max-connections <N>': it must be a whole number from 1 to 4294967295",
     ),
-    (&["--max-topics", "none"], "invalid value 'none' for '--max-topics <N>': it must be a whole number of at least 1"),
+    (
+        &["--poll-concurrency", "4611686018427387904"],
+        "invalid value '4611686018427387904' for '--poll-concurrency <N>': it must be a whole number from 1 to 4294967295",
+    ),
+    (
+        &["--max-topics", "none"],
+        "invalid value 'none' for '--max-topics <N>': it must be a whole number from 1 to 4294967295",
+    ),
     (
         &["--max-connections-per-ip", "x"],
         "invalid value 'x' for '--max-connections-per-ip <N>': it must be a whole number from 0 to 4294967295",
@@ -367,8 +382,8 @@ fn a_template_file_that_is_none_is_refused() {
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
     let config = config(&[]);
-    assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
-    assert_eq!(config.admin_listen, Some("127.0.0.1:9180".parse().unwrap()));
+    assert_eq!(config.listen, [ListenOn::At("0.0.0.0:8080".parse().unwrap())]);
+    assert_eq!(config.admin_listen, Some(ListenOn::At("127.0.0.1:9180".parse().unwrap())));
     assert_eq!(config.upstream.authority, "127.0.0.1:3000");
     assert_eq!(config.heartbeat_form, HeartbeatForm::Comment);
     assert_eq!(config.heartbeat_interval, Duration::from_secs(15));

@@ -37,8 +37,13 @@ pub enum UpstreamAddrError {
 // === impl UpstreamAddr ===
 
 impl UpstreamAddr {
+    /// Whether whoever listens at `addr` would surely be the app.
+    pub fn is_at(&self, addr: SocketAddr) -> bool {
+        self.local_addr().is_some_and(|app| super::are_same(addr, app))
+    }
+
     /// The address, if it is surely one of this machine: its IPv4 loopback by name or number.
-    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+    fn local_addr(&self) -> Option<SocketAddr> {
         let ip: IpAddr = match self.authority.host() {
             "localhost" => [127, 0, 0, 1].into(),
             host => host.trim_matches(['[', ']']).parse().ok()?,

@@ -12,11 +12,15 @@ use crate::{
     listen::ListenError,
     metrics::RouteId,
     shutdown::Shutdown,
+    systemd::Sockets,
 };
 
 /// Where the demo listens unless it is told otherwise; a free port when that one is taken.
 const PUBLIC: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9180";
+const FREE: &str = "127.0.0.1:0";
+
+const LISTEN: &str = "--listen";
 
 /// Runs the demo until a signal.
 ///
@@ -26,7 +30,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit, String> {
     let DemoArgs { listen, admin_listen, log: _ } = args;
     let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
     let demo = DemoApp::bind().await.map_err(|error| format!("can't start the demo's app: {error}"))?;
-    let bound = bind(&demo, listen, admin_listen).map_err(|error| error.to_string())?;
+    let bound = bind(&demo, listen, admin_listen)?;
     let public = bound.public_addrs().next().expect("the demo has one public address");
     let admin = bound.admin_addr().expect("the demo has an admin side");
     let metrics = bound.metrics();
@@ -48,26 +52,37 @@ pub async fn run(args: DemoArgs) -> Result<Exit, String> {
     Ok(exit)
 }
 
-fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<Bound, BindError> {
-    let config = |listen: String, admin: String| {
-        let upstream = format!("http://{}", demo.addr());
-        let flags = ["--listen", &listen, "--admin-listen", &admin, "--upstream", &upstream, "--drain", "3s"];
-        let routes = routes().into_iter().flat_map(|route| ["--route", route]);
-        Config::from_args(flags.into_iter().chain(routes)).expect("the demo's own flags are sound")
-    };
+fn bind(demo: &DemoApp, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<Bound, String> {
     let named =
         |addr: Option<SocketAddr>, default: &str| addr.map_or_else(|| default.to_owned(), |addr| addr.to_string());
-    let (public, private) = (named(listen, PUBLIC), named(admin, ADMIN));
-    let error = match app::bind(config(public.clone(), private.clone())) {
-        Ok(bound) => return Ok(bound),
-        Err(error) => error,
-    };
-    // Only an address that nobody asked for may be replaced.
-    let free = |is_asked_for: bool, flag_of_error: bool, addr: String| {
-        if flag_of_error && !is_asked_for { "127.0.0.1:0".to_owned() } else { addr }
-    };
-    let is_public = matches!(error, BindError::Listen(ListenError::Refused { flag: "--listen", .. }));
-    let public = free(listen.is_some(), is_public, public);
-    let private = if admin.is_some() { private } else { "127.0.0.1:0".to_owned() };
-    app::bind(config(public, private))
+    let (mut public, mut private) = (named(listen, PUBLIC), named(admin, ADMIN));
+    loop {
+        let config = config(demo, &public, &private)?;
+        match app::bind(config, Sockets::default()) {
+            Ok(bound) => return Ok(bound),
+            // Only an address that nobody asked for may be replaced.
+            Err(BindError::Listen(ListenError::Refused { flag, .. }))
+                if flag == LISTEN && listen.is_none() && public != FREE =>
+            {
+                FREE.clone_into(&mut public);
+            }
+            Err(BindError::Listen(ListenError::Refused { flag, .. }))
+                if flag != LISTEN && admin.is_none() && private != FREE =>
+            {
+                FREE.clone_into(&mut private);
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+fn config(demo: &DemoApp, public: &str, private: &str) -> Result<Config, String> {
+    let upstream = format!("http://{}", demo.addr());
+    let flags = [LISTEN, public, "--admin-listen", private, "--upstream", &upstream, "--drain", "3s"];
+    let routes = routes().into_iter().flat_map(|route| ["--route", route]);
+    // The addresses may be the same, and variables in the environment stand for the other flags.
+    Config::from_args(flags.into_iter().chain(routes)).map_err(|error| {
+        let text = error.to_string();
+        text.trim_start_matches("error: ").trim_end().to_owned()
+    })
 }

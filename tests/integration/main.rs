@@ -9,7 +9,7 @@
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
 //!
 //! What operators copy is tried as well: what Prometheus and Grafana are told ([`prometheus`]), and the image, the compose
-//! file and the manifests ([`deploy`]).
+//! file and the manifests ([`deploy`]), and how it does as a service ([`systemd`]).
 
 mod advice;
 mod app_errors;
@@ -40,5 +40,6 @@ mod stale;
 mod stats;
 mod storm;
 mod subscribe;
+mod systemd;
 mod takeover;
 mod traps;

@@ -36,9 +36,14 @@ fn systemd_takes_the_unit_and_finds_it_locked_up() {
     let program = binary().get_program().to_owned().into_string().expect("the path is text");
     // A program that is not there is one of the things it looks for.
     fs::write(&file, unit().replace(&setting("ExecStart"), &program)).expect("the file can be written");
+    let socket = repository_file("deploy/systemd/sidestream.socket");
+    fs::copy(socket, folder.path().join("sidestream.socket")).expect("the file can be copied");
     for args in [&["verify"][..], &["security", "--no-pager", "--offline=true", "--threshold", EXPOSURE_MAX]] {
         let mut analyze = Command::new("systemd-analyze");
         analyze.args(args).arg(&file);
+        if args[0] == "verify" {
+            analyze.arg(folder.path().join("sidestream.socket"));
+        }
         said(analyze);
     }
 }
