@@ -23,6 +23,16 @@ impl Place {
         self.directory.path().join(name)
     }
 
+    /// The log's file as a logger opens it.
+    fn writer(&self) -> File {
+        writer(&self.path("app.log"))
+    }
+
+    /// Puts so many errors at the end of the log's file, which may have to be made.
+    fn print(&self, errors: usize) {
+        print(&mut self.writer(), errors);
+    }
+
     fn open(&self) -> AppLog {
         AppLog::open(self.path("app.log"), Arc::clone(&self.metrics))
     }
@@ -31,33 +41,36 @@ impl Place {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
+    /// Looks, and says how many errors are counted since the start.
+    fn look(&self, log: &mut AppLog) -> u64 {
+        log.look();
+        self.errors()
+    }
+
     fn errors(&self) -> u64 {
         self.metrics.app_error_count()
     }
 }
 
-/// As a logger opens it.
 fn writer(path: &Path) -> File {
     OpenOptions::new().append(true).create(true).open(path).unwrap()
 }
 
-fn append(path: &Path, text: &str) {
-    writer(path).write_all(text.as_bytes()).unwrap();
+fn print(file: &mut File, errors: usize) {
+    file.write_all(ERROR.repeat(errors).as_bytes()).unwrap();
 }
 
 #[test]
 fn what_happened_before_the_start_is_not_counted() {
     let place = Place::new();
-    append(&place.path("app.log"), &ERROR.repeat(3));
+    place.print(3);
 
     let mut log = place.open();
-    log.look();
-    assert_eq!(place.errors(), 0);
+    assert_eq!(place.look(&mut log), 0);
 
-    append(&place.path("app.log"), ERROR);
+    place.print(1);
     log.look();
-    log.look();
-    assert_eq!(place.errors(), 1);
+    assert_eq!(place.look(&mut log), 1);
 }
 
 #[test]
@@ -66,66 +79,59 @@ fn a_file_that_comes_later_is_read_from_its_beginning() {
     let mut log = place.open();
     log.look();
 
-    append(&place.path("app.log"), &ERROR.repeat(2));
-    log.look();
-
-    assert_eq!(place.errors(), 2);
+    place.print(2);
+    assert_eq!(place.look(&mut log), 2);
 }
 
 // Also what came to the old file since the last look, and what still comes to it.
 #[test]
 fn a_rotation_by_rename_loses_nothing_and_counts_nothing_twice() {
     let place = Place::new();
-    let mut old = writer(&place.path("app.log"));
+    let mut old = place.writer();
     let mut log = place.open();
 
-    old.write_all(ERROR.as_bytes()).unwrap();
+    print(&mut old, 1);
     place.rename("app.log", "app.log.1");
-    append(&place.path("app.log"), ERROR);
-    log.look();
-    assert_eq!(place.errors(), 2);
+    place.print(1);
+    assert_eq!(place.look(&mut log), 2);
 
-    old.write_all(ERROR.as_bytes()).unwrap();
-    append(&place.path("app.log"), ERROR);
-    log.look();
-    assert_eq!(place.errors(), 4);
+    print(&mut old, 1);
+    place.print(1);
+    assert_eq!(place.look(&mut log), 4);
 }
 
 #[test]
 fn while_there_is_no_new_file_the_old_one_is_read_on() {
     let place = Place::new();
-    let mut old = writer(&place.path("app.log"));
+    let mut old = place.writer();
     let mut log = place.open();
     place.rename("app.log", "app.log.1");
 
     for count in 1..4 {
-        old.write_all(ERROR.as_bytes()).unwrap();
-        log.look();
-        assert_eq!(place.errors(), count);
+        print(&mut old, 1);
+        assert_eq!(place.look(&mut log), count);
     }
-    append(&place.path("app.log"), ERROR);
-    log.look();
-    assert_eq!(place.errors(), 4);
+    place.print(1);
+    assert_eq!(place.look(&mut log), 4);
 }
 
 #[test]
 fn a_copied_and_truncated_file_is_read_from_its_beginning() {
     let place = Place::new();
-    let mut app = writer(&place.path("app.log"));
+    let mut app = place.writer();
     let mut log = place.open();
-    app.write_all(ERROR.repeat(3).as_bytes()).unwrap();
+    print(&mut app, 3);
     log.look();
 
     app.set_len(0).unwrap();
-    app.write_all(ERROR.as_bytes()).unwrap();
-    log.look();
-    assert_eq!(place.errors(), 4);
+    print(&mut app, 1);
+    assert_eq!(place.look(&mut log), 4);
 
     // By the time it is looked at it has grown past where it was read to.
     app.set_len(0).unwrap();
-    app.write_all(format!("ready in 12 ms\n{}", ERROR.repeat(5)).as_bytes()).unwrap();
-    log.look();
-    assert_eq!(place.errors(), 9);
+    app.write_all(b"ready in 12 ms\n").unwrap();
+    print(&mut app, 5);
+    assert_eq!(place.look(&mut log), 9);
 }
 
 // `node app > app.log` has its place in the file, and leaves a hole when it is truncated.
@@ -134,43 +140,37 @@ fn a_writer_that_does_not_append_is_followed_over_the_hole_it_leaves() {
     let place = Place::new();
     let mut app = File::create(place.path("app.log")).unwrap();
     let mut log = place.open();
-    app.write_all(ERROR.repeat(3).as_bytes()).unwrap();
+    print(&mut app, 3);
     log.look();
 
     app.set_len(0).unwrap();
-    app.write_all(ERROR.as_bytes()).unwrap();
-    log.look();
-
-    assert_eq!(place.errors(), 4);
+    print(&mut app, 1);
+    assert_eq!(place.look(&mut log), 4);
 }
 
 #[test]
 fn a_file_that_is_replaced_by_another_is_a_new_one() {
     let place = Place::new();
-    append(&place.path("app.log"), ERROR);
+    place.print(1);
     let mut log = place.open();
 
-    append(&place.path("new.log"), &ERROR.repeat(2));
+    print(&mut writer(&place.path("new.log")), 2);
     place.rename("new.log", "app.log");
-    log.look();
-
-    assert_eq!(place.errors(), 2);
+    assert_eq!(place.look(&mut log), 2);
 }
 
 #[test]
 fn what_is_rotated_away_and_back_is_not_read_twice() {
     let place = Place::new();
     let mut log = place.open();
-    append(&place.path("app.log"), ERROR);
+    place.print(1);
     log.look();
     place.rename("app.log", "app.log.1");
-    append(&place.path("app.log"), ERROR);
+    place.print(1);
     log.look();
     place.rename("app.log.1", "app.log");
-    append(&place.path("app.log"), ERROR);
-    log.look();
-
-    assert_eq!(place.errors(), 3);
+    place.print(1);
+    assert_eq!(place.look(&mut log), 3);
 }
 
 #[test]
@@ -178,14 +178,14 @@ fn rotated_files_are_let_go() {
     let place = Place::new();
     let mut log = place.open();
     for n in 0..10 {
-        append(&place.path("app.log"), ERROR);
+        place.print(1);
         log.look();
         place.rename("app.log", &format!("app.log.{n}"));
     }
     log.look();
     assert!(log.tails.len() <= OPEN_MAX, "{} are open", log.tails.len());
 
-    append(&place.path("app.log"), ERROR);
+    place.print(1);
     for _ in 0..=QUIET_MAX {
         log.look();
     }
@@ -199,10 +199,8 @@ fn a_directory_of_that_name_is_waited_out() {
     fs::create_dir(place.path("app.log")).unwrap();
     log.look();
     fs::remove_dir(place.path("app.log")).unwrap();
-    append(&place.path("app.log"), ERROR);
-    log.look();
-
-    assert_eq!(place.errors(), 1);
+    place.print(1);
+    assert_eq!(place.look(&mut log), 1);
 }
 
 /// What may happen to a log.
@@ -239,7 +237,7 @@ proptest! {
         let place = Place::new();
         let path = place.path("app.log");
         let mut log = place.open();
-        let mut app = writer(&path);
+        let mut app = place.writer();
         log.look();
         let (mut written, mut number) = (0, 0);
         for step in steps {
@@ -258,7 +256,7 @@ proptest! {
                         place.rename("app.log", &format!("app.log.{number}.{written}"));
                     }
                 }
-                Step::Reopen => app = writer(&path),
+                Step::Reopen => app = place.writer(),
                 Step::Truncate => {
                     log.look();
                     app.set_len(0).unwrap();
