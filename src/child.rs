@@ -1,6 +1,7 @@
 //! The app as our child: `sidestream [flags] -- node build`.
 //!
-//! To the app nothing changes: its environment, its directory, its input and its limits are ours, as we found them; what
+//! To the app nothing changes: its environment, its directory, its input and its limits are ours, as we found them, but for
+//! what systemd says to us in the environment; what
 //! it prints goes on byte by byte; a signal for it that reaches us is handed on; and when it ends, we end with its status,
 //! unless `--app-restart` says otherwise. Two things are done for it. Being told to stop, it hears of it when our drain is
 //! over, so that until then it can answer what we still forward; and whatever is left of it after that is killed.
@@ -50,7 +51,7 @@ mod signals;
 
 /// How long the app has to end once it is told to. With the 20 s of the default drain and the second after it that is 29 s,
 /// and Kubernetes kills after 30.
-const STOP_WITHIN: Duration = Duration::from_secs(8);
+pub const STOP_WITHIN: Duration = Duration::from_secs(8);
 /// The same, when a second signal says that it has to be now.
 const STOP_AT_ONCE: Duration = Duration::from_secs(1);
 /// An app in a terminal has mostly been told already, by the same key as we. To many apps a second signal means that they
@@ -261,6 +262,8 @@ impl Keeper {
         let until = Instant::now() + pause;
         loop {
             tokio::select! {
+                // An order, also one that comes when the pause is over.
+                biased;
                 () = self.drain.cancelled() => return Err(()),
                 () = self.orders.stop.cancelled() => return Err(()),
                 () = tokio::time::sleep_until(until) => return Ok(()),
@@ -305,6 +308,8 @@ impl Keeper {
                 return (end, kill_at);
             }
             tokio::select! {
+                // The order to end stands before the order to hurry, also when both have come.
+                biased;
                 signal = self.signals.next() => self.hand_on(signal, Some(pid)),
                 () = stop.cancelled(), if !is_stopped => {
                     is_stopped = true;

@@ -1,7 +1,8 @@
 //! The list of open client streams: their limits, their staleness, their orderly end.
 //!
-//! Every stream holds a [`Permit`], those with a task of their own in a [`Seat`]; its drop takes the stream out of every count. Whatever concerns all streams (the stale
-//! sweep, the drain, the admin side's list) is a walk over this list.
+//! Every stream holds a [`Permit`], those with a task of their own in a [`Seat`]; its drop takes the stream out of every
+//! count. Those with a seat are listed here, and whatever concerns all streams (the stale sweep, the drain, the admin side's
+//! list) is a walk over them, as it is over their own in each shard.
 
 use std::{
     collections::HashMap,
@@ -294,7 +295,10 @@ impl Connections {
     pub fn drain(&self, time: Duration) {
         let now = Instant::now();
         let mut open = self.lock();
-        open.drain = Some(Drain { until: now + time, streams: open.count });
+        let drain = Drain { until: now + time, streams: open.count };
+        // The app may end during the drain, and hasten it; it is still the same.
+        let first = open.drain.unwrap_or(drain);
+        open.drain = Some(Drain { until: first.until.min(drain.until), ..first });
         drop(open);
         let streams: Vec<_> = self.listed().iter().map(|(_, stream)| Arc::clone(stream)).collect();
         for stream in streams {
@@ -397,7 +401,10 @@ impl Stream {
 
     fn drain_at(&self, moment: Instant) {
         let after = moment.duration_since(self.view.opened).as_millis();
-        self.drain_at.store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+        let after = u64::try_from(after).unwrap_or(u64::MAX - 1) + 1;
+        // A second drain, or the seat of one that has begun, makes it sooner and not later.
+        let sooner = |known| (known == 0 || after < known).then_some(after);
+        let _ = self.drain_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, sooner);
     }
 }
 

@@ -295,6 +295,13 @@ impl Hub {
         survey
     }
 
+    /// The topics of a state that somebody watches.
+    pub fn watched_states(&self) -> Vec<Arc<Topic>> {
+        let inner = self.lock();
+        let watched = inner.topics.values().filter(|slot| slot.subscribers > 0 && slot.topic.store() == Store::State);
+        watched.map(|slot| Arc::clone(&slot.topic)).collect()
+    }
+
     /// Every live topic.
     pub fn list(&self) -> Vec<Listed> {
         let inner = self.lock();

@@ -610,6 +610,7 @@ impl RouteMetrics {
     }
 
     /// Frames sent so far.
+    #[cfg(test)]
     pub fn frames_sent_count(&self, kind: FrameKind) -> u64 {
         self.frames_sent[kind as usize].get()
     }

@@ -34,8 +34,8 @@ pub struct Pulse {
     acked: u32,
 }
 
-/// A moment, in milliseconds modulo 2³², 49 days, to the next odd one. No difference of interest is nearly as long: what
-/// waits for an hour was reaped before.
+/// A moment, in milliseconds modulo 2³², to the next odd one. No difference of interest is nearly as long as half of that,
+/// 24 days: what waits for an hour was reaped before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark(NonZeroU32);
 
@@ -152,8 +152,11 @@ impl Mark {
         Self(NonZeroU32::new(at.as_millis() as u32 | 1).expect("an odd number is not zero"))
     }
 
+    /// Zero if `at` comes first: a sweep takes its time once, and another thread may mark a write as blocked before the sweep
+    /// has come to it.
     fn until(self, at: Duration) -> Duration {
-        Duration::from_millis(u64::from(Self::of(at).0.get().wrapping_sub(self.0.get())))
+        let between = Self::of(at).0.get().wrapping_sub(self.0.get());
+        Duration::from_millis(if between > u32::MAX / 2 { 0 } else { between.into() })
     }
 }
 

@@ -1,14 +1,13 @@
 //! A decision of the app against a client, kept to be told in the app's own words: 401, 403, 404, a redirect, 204.
 
-use std::sync::Mutex;
+use std::{fmt, sync::Mutex};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::scope::Scope;
 
-/// An answer of the app that takes the place of a stream.
-#[derive(Debug)]
+/// An answer of the app that takes the place of a stream. Its `Debug` keeps what the app said to that client to itself.
 pub struct Refusal {
     /// Its status.
     pub status: StatusCode,
@@ -24,6 +23,12 @@ pub struct Refusal {
 }
 
 // === impl Refusal ===
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal").field("status", &self.status).finish_non_exhaustive()
+    }
+}
 
 impl Refusal {
     /// Keeps what a client may see of an answer. `headers` must not hold hop-by-hop headers any more.

@@ -327,8 +327,12 @@ fn lock(admitted: &Mutex<Admitted>) -> MutexGuard<'_, Admitted> {
 
 impl Admitted {
     fn elect(&mut self) -> Option<Arc<Lender>> {
-        self.lenders.retain(|lender| lender.upgrade().is_some_and(|lender| lender.denied().is_none()));
-        self.lenders.iter().find_map(Weak::upgrade)
+        let is_welcome = |lender: &Arc<Lender>| lender.denied().is_none();
+        let mut places = self.lenders.iter().enumerate();
+        let found = places.find_map(|(place, lender)| Some((place, lender.upgrade().filter(is_welcome)?)));
+        // Whoever stands before it will not be welcome again.
+        self.lenders.drain(..found.as_ref().map_or(self.lenders.len(), |(place, _)| *place));
+        found.map(|(_, lender)| lender)
     }
 }
 

@@ -71,7 +71,7 @@ enum Order {
 struct Inbox {
     /// Written by whoever has something for the shard, emptied by the shard, and `None` once that is no more. Bounded by
     /// what can be waiting: one order per connection being opened, one per topic (a group that has been woken is not woken
-    /// again before it looked).
+    /// again before it looked), one per second for the dashboard, which a stuck shard leaves lying until it is restarted.
     orders: Mutex<Option<Vec<Order>>>,
     /// How often the shard has looked. Written by the shard, read by the watch.
     turns: AtomicU64,

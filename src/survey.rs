@@ -14,7 +14,8 @@ pub const OLDEST_MAX: usize = 100;
 /// Streams whose clients have made us wait longest are listed up to this many, beside the oldest.
 pub const SLOWEST_MAX: usize = 10;
 /// So many that may have waited long are looked at for those. What is known without a look is since when something *may*
-/// wait; the sweep brings that up to date each second, so those who really wait are among the first.
+/// wait. A look brings that up to date, which comes when something has waited for half of the patience: where more than so
+/// many streams are sent something all the time, one that has waited for less may not be among them.
 const SUSPECTS_MAX: usize = 256;
 
 /// A stream that a survey meets.

@@ -175,7 +175,7 @@ pub enum Resumed {
 pub struct TopicView {
     /// The phase.
     pub phase: Phase,
-    /// Time since the app last confirmed the data.
+    /// When the app last confirmed the data.
     pub checked_at: Option<Instant>,
     /// The status field found.
     pub status: Option<Arc<StatusSeen>>,
@@ -348,7 +348,7 @@ impl Topic {
     pub fn stream_began(&self) {
         let mut inner = self.lock();
         if let Some(log) = inner.kept.log_mut() {
-            log.greeting_is_old = true;
+            log.begin_greeting();
         }
         inner.recovered(Instant::now());
     }
@@ -360,9 +360,10 @@ impl Topic {
         // A job that is over stays so: whoever comes back to it gets its end as it was.
         if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
             inner.phase.set(Phase::Degraded);
-            let seq = inner.next_seq();
-            inner.notice = notice.map(|frame| Box::new(Entry { seq, id: Id::None, frame, at: Instant::now() }));
-            if inner.notice.is_some() {
+            inner.notice = None;
+            if let Some(frame) = notice {
+                let seq = inner.next_seq();
+                inner.notice = Some(Box::new(Entry { seq, id: Id::None, frame, at: Instant::now() }));
                 inner.wake();
             }
         }
@@ -450,11 +451,6 @@ impl Topic {
         let inner = self.lock();
         let id = inner.kept.newest().map(|entry| &entry.id).filter(|id| **id != Id::None)?;
         Some(standing_at(&self.key.target, id))
-    }
-
-    /// When the app last confirmed what is known.
-    pub fn checked_at(&self) -> Option<Instant> {
-        self.lock().checked_at
     }
 
     /// What the admin side shows.

@@ -62,8 +62,8 @@ setInterval(() => history.isLost && ask(), 1_000);
 function take(stats) {
   const now = Date.now();
   latest = { ...stats, routes: stats.routes ?? [] };
-  const { values, isRestart } = samples.take(latest, now, history.isLost);
-  history.push(now, values, isRestart);
+  const { values, isRestart, elapsed } = samples.take(latest, now, history.isLost);
+  history.push(now, values, isRestart, elapsed);
   ask();
 }
 

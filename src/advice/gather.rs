@@ -28,6 +28,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// So many looks are remembered: what is counted is counted over the last five minutes.
 const LOOKS_MAX: usize = 30;
+/// A client that takes the end for a cut comes back within this: see `LONG_RETRY` of `stream::body`, with some slack.
+const BACK_WITHIN: Duration = Duration::from_secs(70);
 /// Ends of streams are gone by for longer, since a timer of minutes takes many minutes to show.
 const ENDS_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// What has not been so for this long is told again.
@@ -99,8 +101,10 @@ impl Adviser {
         let now = self.sources.look(Instant::now());
         let looks = self.looks.lock().expect("no code panics under this lock");
         let before = looks.front().expect("the first look is made at the start").clone();
+        let settled = looks.iter().find(|look| look.at.duration_since(before.at) >= BACK_WITHIN).cloned();
         drop(looks);
-        advise(&self.sources.facts(&now, &before))
+        let settled = settled.unwrap_or_else(|| now.clone());
+        advise(&self.sources.facts(&now, &settled, &before))
     }
 
     /// Looks every ten seconds, and tells in the log what is new, until dropped. Owned by the app's run loop.
@@ -168,11 +172,15 @@ impl Sources {
         }
     }
 
-    fn facts(&self, now: &Look, before: &Look) -> Facts {
-        let routes = now.routes.iter().zip(&before.routes).enumerate();
+    /// What was counted from `before` to `now`. Until `settled`, clients came back from ends that were before.
+    fn facts(&self, now: &Look, settled: &Look, before: &Look) -> Facts {
+        let settled = settled.routes.iter().map(|route| route.came_after_end);
+        let routes = now.routes.iter().zip(&before.routes).zip(settled).enumerate();
         Facts {
             window: now.at.duration_since(before.at),
-            routes: routes.map(|(id, (now, before))| self.route_facts(RouteId(id), now, before)).collect(),
+            routes: routes
+                .map(|(id, ((now, before), settled))| self.route_facts(RouteId(id), now, settled, before))
+                .collect(),
             polls: PollFacts {
                 latency: now.polls.since(&before.polls),
                 waited: now.polls_waited.saturating_sub(before.polls_waited),
@@ -185,7 +193,7 @@ impl Sources {
         }
     }
 
-    fn route_facts(&self, id: RouteId, now: &RouteCounts, before: &RouteCounts) -> RouteFacts {
+    fn route_facts(&self, id: RouteId, now: &RouteCounts, settled: u64, before: &RouteCounts) -> RouteFacts {
         let (route, traces) = (self.routes.get(id.0), &self.metrics.route(id).traces);
         let closed = |reason: CloseReason| now.closed[reason as usize].saturating_sub(before.closed[reason as usize]);
         RouteFacts {
@@ -203,7 +211,11 @@ impl Sources {
             closed_done: closed(CloseReason::Done),
             closed_stale: closed(CloseReason::Stale),
             closed_slow: closed(CloseReason::Slow),
-            came_after_end: now.came_after_end.saturating_sub(before.came_after_end),
+            came_after_end: came_after_end(
+                settled.saturating_sub(before.came_after_end),
+                now.came_after_end.saturating_sub(settled),
+                closed(CloseReason::Done),
+            ),
             returns: Returns {
                 found: now.returns.found.saturating_sub(before.returns.found),
                 lost: now.returns.lost.saturating_sub(before.returns.lost),
@@ -230,9 +242,29 @@ impl Sources {
     }
 }
 
+/// How often clients came back from an end: of those who came at first only as many as have ended since, for the others may
+/// come from ends that were before, and once is no fault.
+fn came_after_end(at_first: u64, since: u64, done: u64) -> u64 {
+    at_first.min(done) + since
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // The window slides over the ends and then over the returns: 20 clients without a listener for `done`, and a deaf one.
+    #[test]
+    fn who_comes_back_from_an_end_before_the_window_says_nothing_and_who_never_stops_does() {
+        for (what, at_first, since, done, expected) in [
+            ("all is in the window", 0, 20, 20, 20),
+            ("they came back at once", 20, 0, 20, 20),
+            ("the ends have just left it", 20, 0, 0, 0),
+            ("some ends have left it", 20, 0, 3, 3),
+            ("its job ended an hour ago, and it comes every three seconds", 23, 77, 0, 77),
+        ] {
+            assert_eq!(came_after_end(at_first, since, done), expected, "{what}");
+        }
+    }
 
     fn one(rule: &'static str, route: &str) -> Recommendation {
         let (evidence, change) = (String::new(), String::new());

@@ -213,3 +213,16 @@ fn the_clock_of_a_pulse_may_turn_over() {
 fn a_pulse_costs_sixteen_bytes() {
     assert_eq!(size_of::<Pulse>(), 16);
 }
+
+// The write was blocked by another thread, after the sweep had taken its time.
+#[test]
+fn what_begins_after_the_look_has_not_lasted_yet() {
+    let mut pulse = Pulse::default();
+    pulse.sent(at(100.0));
+    pulse.look(says(1, 0, 0, 1.0, 9), at(101.0));
+    pulse.blocked(at(102.01));
+
+    assert_eq!(verdict(pulse.look(says(1, 0, 0, 2.0, 9), at(102.0))), Alive);
+    assert_eq!(pulse.blocked_for(at(102.0)), Some(Duration::ZERO));
+    assert_eq!(verdict(pulse.look(says(1, 0, 0, 2.0, 9), at(163.0))), Reaped);
+}

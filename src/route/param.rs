@@ -56,11 +56,6 @@ impl Params {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Whether the pattern had no parameters.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn push(&mut self, name: &str, value: String) {
         self.0.push((name.into(), value.into()));
     }

@@ -178,6 +178,11 @@ impl Entry {
         }
     }
 
+    /// Whether the kernel has everything, so that one more thing may follow.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
     /// Whether the peer's kernel takes nothing more.
     pub(super) fn is_blocked(&self) -> bool {
         self.pulse.is_blocked()

@@ -335,6 +335,10 @@ impl Shard {
             };
             let member = *member as usize;
             let entry = &mut self.entries[member];
+            // Nothing comes before what is unsent, and the socket says when that can go on.
+            if share.round == Round::Deliver && entry.is_blocked() {
+                continue;
+            }
             let served = match (share.round, &share.glimpse) {
                 (Round::Heartbeat, _) => entry.heartbeat(&share.heartbeat, account, share.now),
                 (Round::Deliver, Some(glimpse)) => entry.serve_glimpse(glimpse, account, share.now),
@@ -416,7 +420,8 @@ impl Shard {
             }
         }
         for (key, reason) in over {
-            let hint = (reason == CloseReason::Drain).then(|| self.hint(key));
+            let is_told = reason == CloseReason::Drain && self.entries[key].has_sent_all();
+            let hint = is_told.then(|| self.hint(key));
             match self.remove(key) {
                 Some(entry) if reason == CloseReason::Stale => entry.cut(),
                 Some(entry) => entry.finish(hint.as_ref()),

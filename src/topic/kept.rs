@@ -27,8 +27,8 @@ pub(super) struct Log {
     /// was asked to begin. Whoever comes back with it has missed nothing that is not there.
     pub(super) before_window: Id,
     pub(super) greeting: Vec<Entry>,
-    /// The source's stream began anew: the next event starts a new greeting.
-    pub(super) greeting_is_old: bool,
+    /// How many events of the source's stream were there to be in it.
+    offered: usize,
 }
 
 /// Something published, with its place in the order.
@@ -185,15 +185,22 @@ impl Kept {
 // === impl Log ===
 
 impl Log {
+    /// A new stream of the app: its first events are to be the greeting, and until one has come the old ones are.
+    pub(super) fn begin_greeting(&mut self) {
+        self.offered = 0;
+    }
+
     fn greet(&mut self, entry: &Entry, greeting: usize) -> bool {
-        if std::mem::take(&mut self.greeting_is_old) {
-            self.greeting.clear();
-        }
-        // The greeting is bounded in bytes like the window, or a few huge first events would stay for ever.
-        let bytes: usize = self.greeting.iter().map(|entry| entry.frame.len()).sum();
-        if self.greeting.len() >= greeting {
+        // The first ones, whether they fit or not: one that comes hours later greets nobody.
+        if self.offered >= greeting {
             return true;
         }
+        if self.offered == 0 {
+            self.greeting.clear();
+        }
+        self.offered += 1;
+        // The greeting is bounded in bytes like the window, or a few huge first events would stay for ever.
+        let bytes: usize = self.greeting.iter().map(|entry| entry.frame.len()).sum();
         let fits = bytes + entry.frame.len() <= REPLAY_BYTES_MAX;
         if fits {
             self.greeting.push(entry.clone());

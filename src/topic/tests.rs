@@ -574,13 +574,13 @@ async fn the_age_of_the_data_is_the_time_since_the_app_confirmed_it() {
     let bench = Bench::new(10);
     let _reader = bench.watch(Store::State);
     let topic = bench.topic();
-    assert_eq!(topic.checked_at(), None);
+    assert_eq!(topic.view().checked_at, None);
     snapshot(&topic, "1", None);
     tokio::time::advance(Duration::from_secs(3)).await;
     topic.trouble(None);
-    assert_eq!(topic.checked_at().unwrap().elapsed(), Duration::from_secs(3));
+    assert_eq!(topic.view().checked_at.unwrap().elapsed(), Duration::from_secs(3));
     topic.confirm();
-    assert_eq!(topic.checked_at().unwrap().elapsed(), Duration::ZERO);
+    assert_eq!(topic.view().checked_at.unwrap().elapsed(), Duration::ZERO);
 }
 
 // A topic is polled for hours, and most answers say nothing new: nobody is disturbed by them.

@@ -24,8 +24,8 @@ const EARLY_LIMIT: usize = 16 * 1024;
 
 /// Shared between a [`Wire`](super::Wire), which writes most of it, and the service and body of its connection.
 ///
-/// Except for the informational heads and the lent socket everything is an atomic with one writer: the wire. It is written and read within
-/// one task, the connection's; the atomics only make it `Sync`, and let a sweep look in from outside.
+/// Except for the informational heads and the lent socket everything is an atomic with one writer: the wire. It is written
+/// and read within one task, the connection's; the atomics only make it `Sync`, and let a sweep look in from outside.
 #[derive(Debug)]
 pub struct WireState {
     opened: Instant,
@@ -97,11 +97,6 @@ impl WireState {
             flush_wanted: AtomicBool::new(false),
             task: AtomicWaker::new(),
         }
-    }
-
-    /// When the connection was accepted.
-    pub fn opened(&self) -> Instant {
-        self.opened
     }
 
     /// The socket, to ask the kernel about it.

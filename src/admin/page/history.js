@@ -9,6 +9,8 @@ const HOLE_MS = 3_500;
 
 export class History {
   #times = new Float64Array(PLACES);
+  /** For how many seconds the rates of a moment stand. */
+  #spans = new Float64Array(PLACES);
   /** Where the line of figures was broken just before: `'lost'`, `'restart'` or undefined. */
   #breaks = new Array(PLACES);
   #series = new Map();
@@ -16,13 +18,15 @@ export class History {
   #isLost = false;
   #first = NaN;
 
-  /** Adds the figures of one moment. What is not among them has no value there. */
-  push(at, values, isRestart) {
+  /** Adds the figures of one moment, whose rates are those of the last `span` seconds. What is not among them has no value. */
+  push(at, values, isRestart, span = 1) {
+    // A clock that was set back: what was before it can't be told from what is to come.
+    if (at < this.last) [this.#written, this.#first] = [0, NaN];
     const place = this.#written % PLACES;
     const before = this.#written ? this.#times[(this.#written - 1) % PLACES] : at;
     for (const ring of this.#series.values()) ring[place] = NaN;
     for (const [name, value] of values) this.#ring(name)[place] = value;
-    this.#times[place] = at;
+    [this.#times[place], this.#spans[place]] = [at, span];
     this.#breaks[place] = isRestart ? 'restart' : this.#isLost || at - before > HOLE_MS ? 'lost' : undefined;
     this.#isLost = false;
     this.#written += 1;
@@ -67,7 +71,8 @@ export class History {
     let total = 0;
     if (!ring) return total;
     this.each(this.last - seconds * 1000, (_, place, broken) => {
-      total = (broken === 'restart' ? 0 : total) + (ring[place] || 0);
+      // Of a long gap it is not known when in it.
+      total = (broken === 'restart' ? 0 : total) + (ring[place] || 0) * Math.min(this.#spans[place], seconds);
     });
     return total;
   }

@@ -61,8 +61,8 @@ export class Samples {
   #at = NaN;
 
   /**
-   * The figures of one moment as `[series, value]` pairs, and whether the program is another than before; `wasLost` says
-   * that there was no connection to it just now.
+   * The figures of one moment as `[series, value]` pairs, the seconds since the one before, and whether the program is
+   * another than then; `wasLost` says that there was no connection to it just now.
    */
   take(stats, at, wasLost) {
     // After a loss the figures are fresh, and tell when it began; else they may have been long on their way.
@@ -89,7 +89,7 @@ export class Samples {
     this.#uptime = stats.uptime_seconds;
     this.#began = began;
     this.#at = at;
-    return { values, isRestart };
+    return { values, isRestart, elapsed };
   }
 
   /** The mean of the requests that ended since the last time: of the whole run it would hardly ever move. */

@@ -367,6 +367,8 @@ async fn a_wake_up_without_news_does_not_put_the_heartbeat_off() {
     let mut stand = Stand::new();
     let mut peers = stand.crowd();
     for second in [5, 10, 14] {
+        // Nor is an outage news of which nobody is told.
+        stand.bench.topic().trouble(None);
         stand.bench.topic().nudge();
         stand.turn_out(Duration::from_secs(second));
     }

@@ -20,6 +20,9 @@ use crate::{
     upstream::AnswerBody,
 };
 
+/// The hash of no body: what is known was said in another way.
+const NO_BODY: BodyHash = [0; 16];
+
 /// An answer that was read whole.
 pub(super) struct Answer {
     status: StatusCode,
@@ -198,7 +201,12 @@ impl Poller {
             _ => {}
         }
         if was_seen && decision == Decision::Elsewhere {
-            self.lock().terminal = true;
+            let mut state = self.lock();
+            state.terminal = true;
+            // What it said before was no end: if it says that again, the job runs again.
+            state.body_hash = Some(NO_BODY);
+            state.etag = None;
+            drop(state);
             self.topic.finish();
             return Next::Rest;
         }

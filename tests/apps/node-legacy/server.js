@@ -204,6 +204,6 @@ const server = http.createServer((request, response) => {
   response.end('not found\n');
 });
 
-server.listen(Number(process.env.PORT || 3000), '127.0.0.1', () => {
+server.listen(Number(process.env.PORT || 3000), process.env.HOST || '127.0.0.1', () => {
   console.log(`listening on http://127.0.0.1:${server.address().port}`);
 });

@@ -18,7 +18,7 @@ fn compose_takes_the_file() {
     let mut command = if is_plugin { Command::new("docker") } else { Command::new("docker-compose") };
     command.args(is_plugin.then_some("compose")).args(["-f"]).arg(beside(FOLDER, "compose.yaml")).arg("config");
     let config = said(command);
-    assert!(config.contains("network_mode: service:sidestream"), "{config}");
+    assert!(config.contains("SIDESTREAM_UPSTREAM: http://app:3000"), "{config}");
 }
 
 /// Only what is mounted is seen, and Docker makes an empty folder of a name that is misspelt.
@@ -54,15 +54,17 @@ async fn the_sidecar_is_told_what_it_understands_and_has_time_for_its_drain() {
     let said = check(&[], &envs).await;
 
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    for route in ["/api/progress/{id}", "/api/notifications/sse", "127.0.0.1:3000"] {
+    for route in ["/api/progress/{id}", "/api/notifications/sse", "http://app:3000"] {
         assert!(said.stdout.contains(route), "{route}: {}", said.stdout);
     }
     let drain = envs.iter().find(|(name, _)| *name == "SIDESTREAM_DRAIN").expect("it is said").1;
     assert!(seconds(drain) + 2 <= seconds(text(&side["stop_grace_period"])), "killed in its drain");
     assert!(beside(FOLDER, text(&side["build"]["context"])).join("Dockerfile").exists());
-    // Who shares the network of an app that dies loses it.
-    assert_eq!(compose["services"]["app"]["network_mode"], "service:sidestream");
-    assert!(side.get("network_mode").is_none() && side.get("ports").is_none(), "the admin side is not published");
+    let app = &compose["services"]["app"];
+    assert_eq!(text(&app["environment"]["PORT"]), "3000");
+    // Who shares the network of another container loses it when that is started anew.
+    assert!(app.get("network_mode").is_none() && side.get("network_mode").is_none());
+    assert!(side.get("ports").is_none(), "the admin side is not published");
     assert_eq!(texts(&side["cap_drop"]), ["ALL"]);
 }
 

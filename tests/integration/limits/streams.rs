@@ -116,6 +116,10 @@ async fn a_greeting_that_would_grow_over_its_bound_is_cut_short() {
 
     assert!(greeting.starts_with("0 "));
     assert_eq!(newcomer.next_event().await.data.as_deref(), Some("news"));
-    // "news" has a place in it again: the greeting is two events that fit.
+    // The second event was one of the two, also without room in it: no later one takes its place.
+    let mut third = side.sse("/notifications").open().await;
+    assert!(third.next_event().await.data.is_some_and(|data| data.starts_with("0 ")));
+    stream.send("data: more\n\n").await;
+    assert_eq!(third.next_event().await.data.as_deref(), Some("more"));
     assert_eq!(side.metric("greeting_cuts_total", &[("route", NOTIFICATIONS_PATH)]).await, 1.0);
 }

@@ -9,7 +9,7 @@ use crate::harness::{
     COMPLETED, PROGRESS, PROGRESS_PATH,
     app::{Answer, App},
     client::{End, Event},
-    completed, progress, running, running_text,
+    completed, eventually, progress, running, running_text,
     sidestream::Sidestream,
 };
 
@@ -274,4 +274,34 @@ async fn finished_id(side: &Sidestream) -> String {
 
 fn names(events: &[Event]) -> Vec<Option<&str>> {
     events.iter().map(|event| event.name.as_deref()).collect()
+}
+
+/// A redirect ends a job too. What it says after that is news, also if it is what it said before.
+#[tokio::test]
+async fn a_job_that_runs_again_after_a_redirect_is_streamed_again() {
+    let app = App::start();
+    app.job("v1").answer(running(7));
+    let side = Sidestream::before(&app).route(&progress("linger=1m")).start().await;
+    let mut client = side.sse("/api/progress/v1").open().await;
+    client.next_event().await;
+    app.job("v1").answer(Answer::text(303, "").header("Location", "/v1.mp4"));
+    let (events, _) = client.rest().await;
+    assert_eq!(names(&events), [Some("done")]);
+
+    app.job("v1").answer(running(7));
+    let labels = [("route", PROGRESS_PATH), ("kind", "regression")];
+    // Until the topic has asked the app again, a newcomer may still be told of the old end.
+    let mut restarted = eventually("the job to run again", async || {
+        let mut client = side.sse("/api/progress/v1").open().await;
+        assert_eq!(client.next_event().await.data, Some(running_text(7)));
+        if side.metric("job_state_violations_total", &labels).await == 1.0 {
+            return Some(client);
+        }
+        client.rest().await;
+        None
+    })
+    .await;
+    app.job("v1").answer(running(8));
+
+    assert_eq!(client_message(&mut restarted).await.data, Some(running_text(8)));
 }
