@@ -19,8 +19,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::{apache, caddy, haproxy, nginx};
 use crate::harness::{eventually, node::repository_file, reserve_port};
 
-/// What the proxies' read timeouts are set to, in seconds. Short, because the tests wait for three of them.
-pub(super) const READ_TIMEOUT_SECONDS: u32 = 1;
+/// What the proxies' read timeouts are set to, in seconds. Short, because the tests wait for three of them, and long
+/// against what a loaded machine makes of a heartbeat.
+pub(super) const READ_TIMEOUT_SECONDS: u32 = 3;
 
 /// How long a process that was replaced by a reload may keep its streams, in seconds, where the proxy has a setting for
 /// it: then the test sees the cut, which a user without this setting sees much later.
