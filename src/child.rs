@@ -229,8 +229,9 @@ impl Keeper {
             let began = Instant::now();
             let end = self.live().await;
             let lived = began.elapsed();
-            let pause = restarts.after(end, lived);
-            let is_ordered = timeout(pause.map_or(ORDER_WITHIN, |pause| pause.min(ORDER_WITHIN)), self.ordered()).await;
+            // No pause is shorter than the time in which the order may still come, or it would find the next life begun.
+            let pause = restarts.after(end, lived).map(|pause| pause.max(ORDER_WITHIN));
+            let is_ordered = timeout(ORDER_WITHIN, self.ordered()).await;
             let seconds = lived.as_secs_f64();
             let Some(pause) = pause.filter(|_| is_ordered.is_err()) else {
                 if is_ordered.is_ok() {

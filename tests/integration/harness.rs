@@ -8,7 +8,9 @@ pub(crate) mod node;
 pub(crate) mod sidestream;
 pub(crate) mod wire;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::net::TcpSocket;
 
 /// The one deadline of every wait. It is generous because it is never what a test measures: a wait ends with its
 /// event, and only a broken program runs into the deadline.
@@ -34,6 +36,16 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
         }
     })
     .await
+}
+
+/// A free port that stays ours: who binds it with `SO_REUSEADDR`, as every server does, gets it, as often as it likes; the
+/// kernel's own choice of ports leaves it out.
+pub(crate) fn reserve_port() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("a socket takes SO_REUSEADDR");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let addr = socket.local_addr().expect("a bound socket has an address");
+    (socket, addr)
 }
 
 /// The route that most tests watch, quick enough that no test waits for it.

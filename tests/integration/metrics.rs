@@ -80,7 +80,7 @@ async fn a_stream_moves_what_counts_streams_and_puts_the_gauges_back() {
     let app = App::start();
     let job = app.job("v1");
     job.answer(running(1));
-    let side = Sidestream::before(&app).route(&progress("heartbeat=100ms")).start().await;
+    let side = Sidestream::before(&app).route(&progress("heartbeat=100ms,linger=5s")).start().await;
     let route = ("route", PROGRESS_PATH);
 
     let mut client = side.sse("/api/progress/v1").open().await;

@@ -12,6 +12,7 @@ use crate::harness::{
     client::{Client, Request},
     eventually,
     node::{NodeApp, repository_file},
+    reserve_port,
     sidestream::{Sidestream, finish},
 };
 
@@ -135,7 +136,9 @@ async fn the_notifications_of_two_sessions_stay_apart() {
 #[tokio::test]
 #[ignore = "needs node; tests/run runs it"]
 async fn a_sigkill_and_restart_of_the_app_costs_none_of_200_streams() {
-    let app = NodeApp::start().await;
+    // Nobody else gets the port between its two lives.
+    let (_reservation, addr) = reserve_port();
+    let app = NodeApp::start_at(addr.port()).await;
     let side = Sidestream::before_addr(app.addr()).route(PROGRESS).route(NOTIFICATIONS).start().await;
     let id = start_video(&side).await;
     let mut opening = JoinSet::new();

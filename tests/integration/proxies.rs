@@ -23,7 +23,7 @@ use self::{
     stage::Stage,
 };
 
-/// A stock nginx before `upstream`, whose read timeout is a second: its address, and what ends it.
+/// A stock nginx before `upstream`, whose read timeout is short: its address, and what ends it.
 pub(crate) async fn nginx_before(upstream: SocketAddr) -> (SocketAddr, impl Drop) {
     let nginx = Proxy::start(Kind::Nginx, upstream).await;
     (nginx.addr(), nginx)

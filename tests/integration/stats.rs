@@ -1,5 +1,7 @@
 //! What the dashboard is told: `/api/stats`, and the same as a stream.
 
+use std::collections::HashSet;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -8,6 +10,7 @@ use crate::harness::{
     app::{Answer, App},
     completed, eventually, progress, running,
     sidestream::Sidestream,
+    within,
 };
 
 fn is_at_most(limit: &Value, expected_max: u64) -> bool {
@@ -91,9 +94,12 @@ async fn each_poll_spares_the_app_those_of_all_others_who_watch() {
     drop((first, others));
     side.until_quiet().await;
 
-    // The first and the last of these polls may have been counted for fewer.
+    // The first and the last of these polls may have been counted for fewer, and one more may have been under way.
     let (polls, after) = ((job.count() - polls) as f64, side.metric(spared.0, &spared.1).await);
-    assert!(after - before >= 3.0 * 3.0 && after - before <= polls * 3.0, "{polls} polls spared {after} - {before}");
+    assert!(
+        after - before >= 3.0 * 3.0 && after - before <= (polls + 1.0) * 3.0,
+        "{polls} polls spared {after} - {before}"
+    );
     let stats = side.stats().await;
     assert_eq!(stats["upstream"]["spared_requests"].as_f64(), Some(after));
     assert_eq!(stats["routes"][0]["spared_requests"].as_f64(), Some(after));
@@ -183,13 +189,13 @@ async fn all_who_watch_are_told_the_same_document() {
     client.next_event().await;
     let open = async || side.admin("/api/stats/stream").open().await;
     let (mut one, mut other) = (open().await, open().await);
-    let mut told = std::collections::HashSet::new();
-    for _ in 0..3 {
-        told.insert(one.next_event().await.raw);
-    }
-    let mut met = 0;
-    for _ in 0..3 {
-        met += usize::from(told.contains(&other.next_event().await.raw));
-    }
-    assert!(met > 0, "no document was told to both");
+    let (mut told_one, mut told_other) = (HashSet::new(), HashSet::new());
+    // One of them may have begun seconds before the other.
+    within("a document that is told to both", async {
+        while told_one.is_disjoint(&told_other) {
+            told_one.insert(one.next_event().await.raw);
+            told_other.insert(other.next_event().await.raw);
+        }
+    })
+    .await;
 }

@@ -100,12 +100,8 @@ async fn a_reader_that_takes_nothing_blocks_nobody_and_is_closed() {
     let job = app.job("v1");
     let answer = |n: u32| Answer::json(&json!({"status": "processing", "n": n, "pad": "x".repeat(900_000)}));
     job.answer(answer(0));
-    let side = Sidestream::before(&app)
-        .route(PROGRESS)
-        .flag("--stale-after", "500ms")
-        .flag("--reap-after", "1s")
-        .start()
-        .await;
+    let side =
+        Sidestream::before(&app).route(PROGRESS).flag("--stale-after", "2s").flag("--reap-after", "6s").start().await;
     let _stuck = side.sse("/api/progress/v1").receive_buffer(4096).open().await;
     let mut quick = side.sse("/api/progress/v1").open().await;
     quick.next_event().await;

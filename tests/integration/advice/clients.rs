@@ -48,6 +48,16 @@ async fn readers_that_fall_out_of_the_window_are_seen() {
     while sent < 50 && stream.try_send(&format!("data: {sent} {pad}\n\n")).await {
         sent += 1;
     }
+    side.until("the app's events to be read", |samples| {
+        samples.get("events_published_total", &[]) == f64::from(sent)
+            || samples.get("connections_closed_total", &[("reason", "slow")]) == 5.0
+    })
+    .await;
+    // Those whose sockets were full all the time are looked at when they read on.
+    let mut reading = JoinSet::new();
+    for mut client in slow {
+        reading.spawn(async move { client.drain().await });
+    }
     side.until_metric("connections_closed_total", &[("reason", "slow")], 5.0).await;
 
     only(&side, "readers-too-slow").await;

@@ -1,12 +1,12 @@
 //! The crash that the program exists for, in a real Node app that is our child.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
-use crate::harness::{PROGRESS_PATH, client::Client, eventually, progress, sidestream::Sidestream, within};
+use tokio::net::TcpSocket;
+
+use crate::harness::{
+    PROGRESS_PATH, client::Client, eventually, progress, reserve_port, sidestream::Sidestream, within,
+};
 
 /// An app whose `/naive` is a stream as everybody writes it. Its job tells in which life of the process it was asked.
 const APP: &str = r#"
@@ -30,18 +30,20 @@ http.createServer((req, res) => {
 }).listen(process.env.PORT, '127.0.0.1', () => console.log('up'));
 "#;
 
-/// The app as a file, and a port that is free.
+/// The app as a file, and a port for it.
 struct Naive {
     directory: tempfile::TempDir,
     addr: SocketAddr,
+    /// Held for its drop alone: nobody else gets the port, also between two lives of the app.
+    _reservation: TcpSocket,
 }
 
 impl Naive {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::write(directory.path().join("app.js"), APP).expect("the app can be written");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        Self { directory, addr: listener.local_addr().expect("a bound listener has an address") }
+        let (reservation, addr) = reserve_port();
+        Self { directory, addr, _reservation: reservation }
     }
 
     fn path(&self) -> PathBuf {

@@ -1,10 +1,8 @@
 //! What real frameworks print of one error, and how often: the apps of `tests/apps` count for themselves.
 
-use std::net::{SocketAddr, TcpListener};
-
 use serde_json::Value;
 
-use crate::harness::{eventually, node::repository_file, sidestream::Sidestream};
+use crate::harness::{eventually, node::repository_file, reserve_port, sidestream::Sidestream};
 
 /// Installs and builds one of the apps, unless that is done.
 fn build(app: &str) {
@@ -12,11 +10,6 @@ fn build(app: &str) {
         std::process::Command::new(repository_file("tests/apps/build")).arg(format!("tests/apps/{app}")).output();
     let output = output.expect("the script can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    listener.local_addr().expect("a bound listener has an address")
 }
 
 /// What the app counts, unless it does not run.
@@ -41,7 +34,7 @@ async fn leave_a_stream(side: &Sidestream) {
 #[ignore = "needs node and npm; tests/run runs it"]
 async fn of_next_as_many_errors_are_counted_as_there_are() {
     build("next-legacy");
-    let addr = free_addr();
+    let (_reservation, addr) = reserve_port();
     let app = repository_file("tests/apps/next-legacy");
     let next = app.join("node_modules/next/dist/bin/next");
     let (next, folder) = (next.to_str().expect("UTF-8"), app.to_str().expect("UTF-8"));
@@ -75,7 +68,7 @@ async fn of_next_as_many_errors_are_counted_as_there_are() {
 #[ignore = "needs node and npm; tests/run runs it"]
 async fn of_sveltekit_as_many_errors_are_counted_as_deaths() {
     build("sveltekit-legacy");
-    let addr = free_addr();
+    let (_reservation, addr) = reserve_port();
     let app = repository_file("tests/apps/sveltekit-legacy/build");
     let side = Sidestream::before_addr(addr)
         .env("HOST", "127.0.0.1")

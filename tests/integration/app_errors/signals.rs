@@ -80,7 +80,7 @@ async fn the_app_is_told_to_end_only_when_the_drain_is_over() {
     app.job("v1").answer(running(1));
     app.at("/slow").answer(Answer::text(200, "made it").after(Duration::from_millis(700)));
     let script = notes.taker(&[]);
-    let builder = Sidestream::before(&app).route(PROGRESS).flag("--drain", "1s");
+    let builder = Sidestream::before(&app).route(PROGRESS).flag("--drain", "4s");
     let mut side = builder.flag("--app-restart", "always").app(&["sh", "-c", &script]).start().await;
     let pid = notes.pid("pid").await;
     let mut stream = side.sse("/api/progress/v1").open().await;

@@ -9,6 +9,7 @@ use super::driver::{Driver, node, python};
 use crate::harness::{
     client::{Client, End, Event, Request},
     node::repository_file,
+    reserve_port,
     sidestream::Sidestream,
 };
 
@@ -95,7 +96,9 @@ async fn behind_the_guard_their_streams_stay_their_own() {
 
 /// Names, ids, data of several lines, foreign comments, a killed and restarted app, an end.
 async fn is_a_source(server: Server) {
-    let mut upstream = Upstream::start(server, 0).await;
+    // Nobody else gets the port between the app's two lives.
+    let (_reservation, addr) = reserve_port();
+    let mut upstream = Upstream::start(server, addr.port()).await;
     let side = Sidestream::before_addr(([127, 0, 0, 1], upstream.port).into()).route(EVENTS).start().await;
     let mut client = side.sse("/events").open().await;
     assert_eq!(upstream.stream().await, "");

@@ -354,7 +354,7 @@ async fn serve(socket: TcpStream, connection: usize, shared: Arc<Shared>) {
     socket.set_nodelay(true).expect("a socket takes TCP_NODELAY");
     let mut wire = Wire::new(socket);
     while let Ok(Some(head)) = wire.head().await {
-        let Some(request) = Request::begin(head, connection, &shared) else {
+        let Some((request, waiting)) = Request::begin(head, connection, &shared) else {
             panic!("not a request line");
         };
         let index = request.index;
@@ -364,10 +364,10 @@ async fn serve(socket: TcpStream, connection: usize, shared: Arc<Shared>) {
         };
         let seen = shared.lock().seen[index].clone();
         let kept = match request.plan(&seen) {
-            Planned::Answer(answer) => answer.write(&mut wire, &seen).await,
+            Planned::Answer(answer) => answer.write(&mut wire, &seen, waiting).await,
             Planned::Events(feed) => {
                 // An open stream is no request waiting for its answer.
-                drop(request);
+                drop(waiting);
                 feed.serve(wire, &seen, &shared).await;
                 return;
             }
@@ -382,10 +382,16 @@ async fn serve(socket: TcpStream, connection: usize, shared: Arc<Shared>) {
     }
 }
 
-/// A request in progress; counted as in flight while it lives.
+/// A request in progress.
 struct Request<'a> {
     shared: &'a Shared,
     index: usize,
+    path: String,
+}
+
+/// A request that waits for its answer; counted as in flight while this lives.
+struct Waiting<'a> {
+    shared: &'a Shared,
     path: String,
 }
 
@@ -395,7 +401,7 @@ enum Planned {
 }
 
 impl<'a> Request<'a> {
-    fn begin(head: Head, connection: usize, shared: &'a Shared) -> Option<Self> {
+    fn begin(head: Head, connection: usize, shared: &'a Shared) -> Option<(Self, Waiting<'a>)> {
         let mut words = head.first_line.split(' ').map(str::to_owned);
         let (method, target) = (words.next()?, words.next()?);
         let seen = Seen {
@@ -416,7 +422,7 @@ impl<'a> Request<'a> {
             state.seen.push(seen);
             state.seen.len() - 1
         });
-        Some(Self { shared, index, path })
+        Some((Self { shared, index, path: path.clone() }, Waiting { shared, path }))
     }
 
     /// Reads the body: all of it is counted, the first MiB is kept.
@@ -485,7 +491,7 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Drop for Request<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.shared.change(|state| {
             state.in_flight.entry(self.path.clone()).or_default().now -= 1;

@@ -84,7 +84,7 @@ async fn admissions_beyond_their_half_wait_and_the_polls_go_on() {
 #[tokio::test]
 async fn an_admission_that_takes_too_long_for_a_status_goes_on_behind_a_200() {
     let app = App::start();
-    app.job("v1").answers([running(1).after(Duration::from_secs(27)), running(2)]);
+    app.job("v1").answers([running(1).after(Duration::from_secs(32)), running(2)]);
     let side = Sidestream::before(&app).route(&progress("share=authorized,timeout=1m")).start().await;
 
     let mut client = side.sse("/api/progress/v1").open().await;

@@ -23,9 +23,10 @@ fn hint(text: &str) -> u64 {
 async fn a_stream_that_would_begin_in_the_drain_is_asked_to_come_back() {
     let app = App::start();
     let late = Answer::text(200, "data: a\n\n").header("Content-Type", "text/event-stream");
-    app.at("/late").answer(late.after(Duration::from_millis(800)));
+    app.at("/late").answer(late.after(Duration::from_secs(3)));
     app.job("v1").answer(running(1));
-    let mut side = Sidestream::before(&app).route(PROGRESS).flag("--drain", "20s").start().await;
+    // So long that the open stream's moment does not come meanwhile: it keeps the program there to be asked.
+    let mut side = Sidestream::before(&app).route(PROGRESS).flag("--drain", "1000h").start().await;
     let mut open = side.sse("/api/progress/v1").open().await;
     open.next_event().await;
     let late = side.sse("/late").send().await;
@@ -55,10 +56,10 @@ async fn a_client_that_is_admitted_too_late_for_a_topic_is_asked_to_come_back() 
         .flag("--max-topics", "1")
         .start()
         .await;
-    let mut late = side.sse("/api/progress/late").open().await;
-    assert_eq!(late.status(), 200);
     let mut first = side.sse("/api/progress/first").open().await;
     first.next_event().await;
+    let mut late = side.sse("/api/progress/late").open().await;
+    assert_eq!(late.status(), 200);
 
     let (events, end) = late.rest().await;
 

@@ -80,7 +80,7 @@ async fn every_way_to_fail_leaves_the_stream_open() {
     let app = App::start();
     let job = app.job("v1");
     job.answer(running(0));
-    let route = progress("heartbeat=100ms,timeout=300ms");
+    let route = progress("heartbeat=100ms,timeout=3s");
     let side = Sidestream::before(&app).route(&route).start().await;
     let mut client = side.sse("/api/progress/v1").open().await;
     client.next_event().await;
@@ -130,12 +130,16 @@ async fn a_login_page_in_place_of_json_is_counted_and_not_sent() {
 #[tokio::test]
 async fn broken_json_is_counted_and_not_sent() {
     let app = App::start();
-    app.job("v1").answers([running(1), Answer::json_text("{\"status\":\"comple"), running(2)]);
+    let job = app.job("v1");
+    job.answer(running(1));
     let side = Sidestream::before(&app).route(PROGRESS).start().await;
 
     let mut client = side.sse("/api/progress/v1").open().await;
     client.next_event().await;
+    // The outage lasts until it has been told: what is over before is not.
+    job.answers([Answer::json_text("{\"status\":\"comple"), Answer::text(503, "busy")]);
     let told = client.next_event().await;
+    job.answer(running(2));
     let next = client.next_event().await;
 
     assert_eq!(told.name.as_deref(), Some("upstream-error"));
@@ -153,14 +157,17 @@ async fn a_body_over_one_mib_is_refused() {
         large.len()
     );
     let job = app.job("v1");
-    job.answers([running(1), Answer::json_text(&large), running(2), Answer::raw(&chunked), running(3)]);
+    job.answer(running(1));
     let side = Sidestream::before(&app).route(PROGRESS).start().await;
 
     let mut client = side.sse("/api/progress/v1").open().await;
     let mut data = Vec::new();
-    for _ in 0..3 {
+    // Once each, and the next only when the one before has arrived: state that is replaced before is never sent.
+    for next in [[Answer::json_text(&large), running(2)], [Answer::raw(&chunked), running(3)]] {
         data.push(client.next_event_but(&["upstream-error"]).await.data.expect("a snapshot has data"));
+        job.answers(next);
     }
+    data.push(client.next_event_but(&["upstream-error"]).await.data.expect("a snapshot has data"));
 
     assert_eq!(data, [running_text(1), running_text(2), running_text(3)]);
     assert_eq!(side.metric("job_state_violations_total", &violations("too_large")).await, 2.0);
@@ -184,16 +191,19 @@ async fn an_unknown_or_missing_status_is_sent_and_counted_and_logged_once_per_to
     let app = App::start();
     let job = app.job("v1");
     let odd = |word: &str| Answer::json(&json!({"status": word}));
-    job.answers([odd("frobnicating"), odd("frobnicating2"), Answer::json(&json!({"progress": 1})), running(1)]);
+    job.answer(odd("frobnicating"));
     let side = Sidestream::before(&app).route(PROGRESS).start().await;
 
     let mut client = side.sse("/api/progress/v1").open().await;
     let mut data = Vec::new();
-    for _ in 0..4 {
+    // The next only when the one before has arrived: state that is replaced before is never sent.
+    for next in [odd("frobnicating2"), Answer::json(&json!({"progress": 1})), running(1)] {
         data.push(client.next_event().await.data.expect("a snapshot has data"));
+        job.answer(next);
     }
+    client.next_event().await;
 
-    assert_eq!(data[..3], [r#"{"status":"frobnicating"}"#, r#"{"status":"frobnicating2"}"#, r#"{"progress":1}"#]);
+    assert_eq!(data, [r#"{"status":"frobnicating"}"#, r#"{"status":"frobnicating2"}"#, r#"{"progress":1}"#]);
     assert!(side.metric("job_state_violations_total", &violations("unknown_status")).await >= 1.0);
     assert!(side.metric("job_state_violations_total", &violations("missing_status")).await >= 1.0);
     let log = side.log_text();

@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::proxy::{DRAIN_SECONDS, Kind, Place, READ_TIMEOUT_SECONDS, Recipe, Reload, filled_in, reserve_port, write};
+use super::proxy::{DRAIN_SECONDS, Kind, Place, READ_TIMEOUT_SECONDS, Recipe, Reload, filled_in, write};
+use crate::harness::reserve_port;
 
 /// Writes the configuration and says how it is used.
 pub(super) fn recipe(program: PathBuf, place: &Place<'_>) -> Recipe {

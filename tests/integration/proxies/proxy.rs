@@ -17,10 +17,11 @@ use tempfile::TempDir;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{apache, caddy, haproxy, nginx};
-use crate::harness::{eventually, node::repository_file};
+use crate::harness::{eventually, node::repository_file, reserve_port};
 
-/// What the proxies' read timeouts are set to, in seconds. Short, because the tests wait for three of them.
-pub(super) const READ_TIMEOUT_SECONDS: u32 = 1;
+/// What the proxies' read timeouts are set to, in seconds. Short, because the tests wait for three of them, and long
+/// against what a loaded machine makes of a heartbeat.
+pub(super) const READ_TIMEOUT_SECONDS: u32 = 3;
 
 /// How long a process that was replaced by a reload may keep its streams, in seconds, where the proxy has a setting for
 /// it: then the test sees the cut, which a user without this setting sees much later.
@@ -284,16 +285,6 @@ pub(super) fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);
     fs::write(&path, text).expect("the directory is ours");
     path
-}
-
-/// A free port that stays ours: who binds it with `SO_REUSEADDR`, as every server does, gets it, the kernel's own
-/// choice of ports leaves it out.
-pub(super) fn reserve_port() -> (TcpSocket, SocketAddr) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("a socket takes SO_REUSEADDR");
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
-    let addr = socket.local_addr().expect("a bound socket has an address");
-    (socket, addr)
 }
 
 /// Caddy keeps files in its user's home.

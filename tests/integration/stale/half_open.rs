@@ -23,7 +23,7 @@ fn before(app: &App) -> Builder {
 async fn half_open_peers_are_counted_as_stale_and_then_closed() {
     let app = App::start();
     app.job("v1").answer(running(1));
-    let side = before(&app).flag("--reap-after", "5s").start().await;
+    let side = before(&app).flag("--reap-after", "10s").start().await;
     let mut alive = side.sse("/api/progress/v1").open().await;
     alive.next_event().await;
     let mut dead = vec![
@@ -57,7 +57,7 @@ async fn half_open_peers_are_counted_as_stale_and_then_closed() {
 async fn a_half_open_reader_of_a_pass_through_stream_is_closed_and_its_upstream_too() {
     let app = App::start();
     let events = app.events("/chat");
-    let side = before(&app).flag("--reap-after", "4s").start().await;
+    let side = before(&app).flag("--reap-after", "10s").start().await;
     let mut alive = side.sse("/chat").open().await;
     let living = events.accept().await;
     living.send("data: a\n\n").await;

@@ -13,7 +13,7 @@ use crate::harness::{
     within,
 };
 
-const REAP_AFTER: Duration = Duration::from_secs(4);
+const REAP_AFTER: Duration = Duration::from_secs(10);
 
 /// Our write to a slow reader stays blocked until a third of the send buffer is free, which may take minutes; each byte
 /// that it takes meanwhile shows that it lives. Its neighbour's kernel answers, too, but takes no byte.
@@ -25,7 +25,7 @@ async fn a_reader_that_takes_a_little_is_slow_and_one_that_takes_nothing_is_stal
     let side = Sidestream::before(&app)
         .route(&progress("heartbeat=100ms"))
         .flag("--stale-after", "1s")
-        .flag("--reap-after", "4s")
+        .flag("--reap-after", "10s")
         .start()
         .await;
     let mut clock = side.sse("/api/progress/clock").open().await;
@@ -37,7 +37,7 @@ async fn a_reader_that_takes_a_little_is_slow_and_one_that_takes_nothing_is_stal
     fill(&app.job("v1"), async || are_blocked(2).await).await;
 
     // It reads with the beat of a quiet stream, whatever else this test waits for: so little that its write stays blocked
-    // for longer than the four seconds, and often enough that its window opens several times in them.
+    // for longer than the ten seconds, and often enough that its window opens several times in them.
     let takes_a_little = async {
         loop {
             slow.wire().some(2 * 1024).await.expect("the slow reader's stream goes on");

@@ -245,7 +245,7 @@ async fn a_204_of_the_app_ends_the_topic() {
 async fn the_upstream_stream_outlives_a_reload_and_ends_after_the_linger() {
     let app = App::start();
     let events = app.events("/notifications");
-    let side = Sidestream::before(&app).route("path=/notifications,subscribe,linger=700ms").start().await;
+    let side = Sidestream::before(&app).route("path=/notifications,subscribe,linger=4s").start().await;
     let mut client = side.sse("/notifications").open().await;
     let stream = events.accept().await;
     stream.send("id: 1\ndata: a\n\n").await;

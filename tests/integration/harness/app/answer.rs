@@ -134,8 +134,9 @@ impl Answer {
         self
     }
 
-    /// Writes the answer, and watches the peer while it takes its time.
-    pub(super) async fn write(self, wire: &mut Wire, seen: &Seen) -> Written {
+    /// Writes the answer, and watches the peer while it takes its time. `waiting` is let go before the first byte: a
+    /// peer that has its answer may have sent the next request before we have come to count this one out.
+    pub(super) async fn write(self, wire: &mut Wire, seen: &Seen, waiting: impl Sized) -> Written {
         match self.then {
             Then::Hang => return until_peer_leaves(wire).await,
             Then::Reset => return Written::Reset,
@@ -145,6 +146,7 @@ impl Answer {
             left = until_peer_leaves(wire) => return left,
             () = tokio::time::sleep(self.delay) => {}
         }
+        drop(waiting);
         match self.send(wire, seen).await {
             Err(_) => Written::PeerLeft,
             Ok(()) if self.then == Then::KeepAlive => Written::KeepAlive,

@@ -167,7 +167,7 @@ impl Feed {
         let refusal = self.lock().refusal.clone();
         if let Some(answer) = refusal {
             // The connection closes after a refusal; a keep-alive here would only be in the way of the counts.
-            answer.header("Connection", "close").write(&mut wire, seen).await;
+            answer.header("Connection", "close").write(&mut wire, seen, ()).await;
             return;
         }
         // Deep enough that a test may run ahead of the socket, bounded so that it can't run far.
