@@ -221,12 +221,12 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Reads the head of an answer.
-    pub fn of<B>(answer: &http::Response<B>) -> Self {
+    /// Reads the head of the answer to a request for `target`.
+    pub fn of<B>(answer: &http::Response<B>, target: &PathAndQuery) -> Self {
         match answer.status().as_u16() {
             200..=299 => Self::Yes,
             304 => Self::Unchanged,
-            301 | 302 | 303 | 307 | 308 if login::is_asked_for(answer.headers()) => Self::Denied,
+            301 | 302 | 303 | 307 | 308 if login::is_asked_for(answer.headers(), target) => Self::Denied,
             302 | 303 => Self::Elsewhere,
             401 | 403 => Self::Denied,
             404 | 410 => Self::Missing,

@@ -184,7 +184,7 @@ impl Listener {
         };
         let status = answer.status();
         counted.ended(Outcome::of_status(status));
-        match Decision::of(&answer) {
+        match Decision::of(&answer, &target) {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
             Decision::Yes if !is_event_stream(&answer) => {
                 self.violation(Violation::WrongContentType);

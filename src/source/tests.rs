@@ -28,7 +28,7 @@ fn every_status_is_an_answer_a_decision_or_trouble() {
         let mut answer = http::Response::new(());
         *answer.status_mut() = StatusCode::from_u16(status).unwrap();
         answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/results/v1"));
-        Decision::of(&answer)
+        Decision::of(&answer, &PathAndQuery::from_static("/jobs/v1"))
     };
     for (statuses, expected) in [
         (&[200, 201, 202, 204][..], Decision::Yes),
@@ -50,7 +50,8 @@ fn every_status_is_an_answer_a_decision_or_trouble() {
 fn a_redirect_to_a_login_page_is_a_denial_whatever_its_status() {
     for status in [301, 302, 303, 307, 308] {
         let answer = http::Response::builder().status(status).header(header::LOCATION, "/login?next=%2F").body(());
-        assert_eq!(Decision::of(&answer.unwrap()), Decision::Denied, "{status}");
+        let decision = Decision::of(&answer.unwrap(), &PathAndQuery::from_static("/jobs/v1"));
+        assert_eq!(decision, Decision::Denied, "{status}");
     }
 }
 
