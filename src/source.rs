@@ -216,7 +216,7 @@ pub enum Decision {
     Elsewhere,
     /// Another answer that is the app's own decision about this request: 3xx, 4xx.
     No,
-    /// The app can't say: 5xx, 429, 408.
+    /// The app can't say: 5xx, 408, 425, 429.
     Trouble,
 }
 
