@@ -306,6 +306,17 @@ impl ConnectionTag {
         Unanswered::Broken { error: error.into_error(), died_idle }
     }
 
+    /// That of no connection.
+    #[cfg(test)]
+    pub(super) fn nothing() -> Self {
+        Self(Arc::new(State::new(Lent::nothing())))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_aborted(&self) -> bool {
+        self.0.is_aborted.load(Acquire)
+    }
+
     /// Ends the connection in whatever it does. hyper alone would first try to send what it has buffered, for ever
     /// if the app does not read.
     pub(super) fn abort(&self) {
