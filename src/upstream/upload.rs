@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Sleep, sleep},
+};
 
 use super::{BoxError, connection::ConnectionTag};
 use crate::wire::WireState;
@@ -56,6 +59,8 @@ pub(crate) struct Upload {
     frames: AtomicU32,
     /// The connection it goes to, from when there is one. Written by whoever sends the request; the last one counts.
     connection: Mutex<Option<ConnectionTag>>,
+    /// Told of the end; heard by [`SentUpload::finish`].
+    ended: Notify,
 }
 
 // The phases: RUNNING goes to exactly one of the others, which is final.
@@ -145,7 +150,11 @@ impl Drop for RequestBody {
 impl Upload {
     /// True when this call ended it.
     fn end(&self, phase: u8) -> bool {
-        self.phase.compare_exchange(RUNNING, phase, AcqRel, Acquire).is_ok()
+        let is_first = self.phase.compare_exchange(RUNNING, phase, AcqRel, Acquire).is_ok();
+        if is_first {
+            self.ended.notify_one();
+        }
+        is_first
     }
 
     /// True until the app's connection is done with it.
@@ -192,8 +201,8 @@ impl SentUpload {
     pub(crate) async fn finish(self) {
         while self.is_running() {
             let frames = self.0.frames.load(Relaxed);
-            tokio::time::sleep(STALL).await;
-            if self.0.frames.load(Relaxed) == frames {
+            let ended = tokio::time::timeout(STALL, self.0.ended.notified()).await;
+            if ended.is_err() && self.0.frames.load(Relaxed) == frames {
                 return;
             }
         }
