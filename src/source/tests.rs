@@ -7,9 +7,13 @@ use crate::{hub::tests::Bench, route::RouteDefaults};
 
 /// What the sources share of one route with the given `--route` text, whose app is at `app`.
 pub(super) fn shared(bench: &Bench, route: &str, app: &str) -> Arc<Shared> {
+    shared_before(bench, route, Upstream::new(app.parse().unwrap()))
+}
+
+/// The same, whose app is behind `upstream`.
+pub(super) fn shared_before(bench: &Bench, route: &str, upstream: Upstream) -> Arc<Shared> {
     let defaults = RouteDefaults::usual();
     let route = Route::parse(route, &defaults).unwrap();
-    let upstream = Upstream::new(app.parse().unwrap());
     let grace = Duration::from_secs(3);
     Sources::new(
         vec![route].into(),
