@@ -245,19 +245,14 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
     if !is_trusted(&peer) {
         return peer;
     }
-    let hops: Vec<_> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(|hop| hop.trim().parse::<IpAddr>().map(|ip| ip.to_canonical()))
-        .collect();
+    let lines = headers.get_all("x-forwarded-for").iter().rev().filter_map(|value| value.to_str().ok());
+    let hops = lines.flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse::<IpAddr>());
     let mut client = peer;
-    for hop in hops.into_iter().rev() {
+    for hop in hops {
         // A hop that is no address ends what can be believed.
         let Ok(hop) = hop else { break };
-        client = hop;
-        if !is_trusted(&hop) {
+        client = hop.to_canonical();
+        if !is_trusted(&client) {
             break;
         }
     }
