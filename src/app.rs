@@ -112,7 +112,7 @@ fn plan_files(config: &Config) -> Plan {
     if let Some(error) = error {
         warn!(%error, "the limit of open files can't be raised");
     }
-    let plan = Plan::new(limit, config.max_connections, config.poll_concurrency);
+    let plan = Plan::new(limit, config.max_connections, config.poll_concurrency, Shards::per_core());
     info!(open_files = limit, max_connections = plan.streams_max, "limits");
     match plan.warning(config.max_connections_given) {
         Some(warning) if config.max_connections_given => warn!("{warning}"),
@@ -309,8 +309,7 @@ impl Parts {
             reap_after: config.reap_after,
         };
         let connections = Connections::within(limits, Arc::clone(&metrics), Some(Arc::clone(&files)));
-        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let shards = Shards::start(count, limits, &metrics)?;
+        let shards = Shards::start(Shards::per_core(), limits, &metrics)?;
         let asker = Asker::new(upstream.clone(), Arc::clone(&metrics));
         let streams = Streams {
             routes: Arc::clone(&routes),

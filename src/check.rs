@@ -16,9 +16,9 @@ const WIDTH: usize = 98;
 const INDENT: &str = "  ";
 
 /// Says what the sidecar would do with this configuration in a process that may open so many files (`None`: as many as it
-/// likes); a text of several paragraphs, wrapped for a terminal.
-pub fn describe(config: &Config, open_files: Option<u64>) -> String {
-    let plan = Plan::new(open_files, config.max_connections, config.poll_concurrency);
+/// likes) and has so many shards; a text of several paragraphs, wrapped for a terminal.
+pub fn describe(config: &Config, open_files: Option<u64>, shards: usize) -> String {
+    let plan = Plan::new(open_files, config.max_connections, config.poll_concurrency, shards);
     let mut text = String::new();
     paragraph(&mut text, "", &addresses(config));
     for (index, route) in config.routes.iter().enumerate() {

@@ -19,9 +19,14 @@ use std::sync::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files that are neither a client nor a connection to the app: 3 standard ones, 6 of the runtime and the signals, 2 for
-/// each of 8 shards, 8 listeners, 12 on the admin side (scrapes read `/proc`), 3 of the canary.
-const OWN: usize = 3 + 6 + 2 * 8 + 8 + 12 + 3;
+/// Files that are neither a client nor a connection to the app, beside those of the shards: 3 standard ones, 6 of the
+/// runtime and the signals, 8 listeners, 12 on the admin side (scrapes read `/proc`), 3 of the canary.
+const OWN: usize = 3 + 6 + 8 + 12 + 3;
+
+/// A shard has an epoll and what wakes it. On fewer than eight cores the rest is left over, so that the same limit is as
+/// many streams on most machines.
+const OF_SHARD: usize = 2;
+const SHARDS_MIN: usize = 8;
 
 /// Where the system sets no limit that would be felt (a million in many containers), sockets are bounded all the same:
 /// each costs some ten KiB until it is a stream. Two for each stream, its own and one at the app, but never fewer than
@@ -77,12 +82,13 @@ pub fn limit() -> Option<u64> {
 
 impl Plan {
     /// Divides `limit` files between at most `wanted` streams, up to `polls` requests of our own to the app at once, and
-    /// everything else.
-    pub fn new(limit: Option<u64>, wanted: usize, polls: usize) -> Self {
+    /// everything else, so many shards with it.
+    pub fn new(limit: Option<u64>, wanted: usize, polls: usize, shards: usize) -> Self {
+        let own = OWN + OF_SHARD * shards.max(SHARDS_MIN);
         let bound = wanted.saturating_mul(2).max(SOCKETS_MIN);
         let sockets_max = match limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)) {
-            // A very low limit is halved: there are no eight shards then, and no eight listeners.
-            Some(limit) => (limit - OWN.min(limit / 2)).min(bound),
+            // A very low limit is halved: there are not so many shards then, and no eight listeners.
+            Some(limit) => (limit - own.min(limit / 2)).min(bound),
             None => bound,
         };
         // Once for the polls, once for those who are being told to come back.
@@ -170,7 +176,7 @@ mod tests {
     fn streams_never_get_more_than_the_limit_leaves() {
         for limit in [0, 1, 2, 8, 32, 64, 100, 256, 1024, 4096, 20_000, 1 << 20, u64::MAX] {
             for (wanted, polls) in [(1, 1), (10_000, 64), (100_000, 1000), (usize::MAX, usize::MAX)] {
-                let plan = Plan::new(Some(limit), wanted, polls);
+                let plan = Plan::new(Some(limit), wanted, polls, 8);
                 assert!(plan.streams_max <= wanted && plan.streams_max <= plan.short_at, "{plan:?}");
                 assert!(plan.short_at <= plan.pause_at && plan.pause_at as u64 <= limit, "{plan:?}");
                 assert!(limit < 2 || plan.streams_max > 0, "{plan:?}");
@@ -180,24 +186,31 @@ mod tests {
 
     #[test]
     fn usual_limits_leave_the_usual_number_of_streams() {
-        let streams = |limit| Plan::new(Some(limit), 10_000, 64).streams_max;
+        let streams = |limit| Plan::new(Some(limit), 10_000, 64, 2).streams_max;
         assert_eq!([streams(64), streams(1024), streams(4096), streams(20_000)], [16, 848, 3920, 10_000]);
-        assert!(Plan::new(Some(1024), 10_000, 64).is_lowered() && !Plan::new(None, 10_000, 64).is_lowered());
+        assert!(Plan::new(Some(1024), 10_000, 64, 2).is_lowered() && !Plan::new(None, 10_000, 64, 2).is_lowered());
+    }
+
+    // Else the last files would be those of its own, and the shards could not be started.
+    #[test]
+    fn every_shard_finds_its_files_however_many_cores_there_are() {
+        let streams = |shards| Plan::new(Some(1024), 10_000, 64, shards).streams_max;
+        assert_eq!([1, 8, 9, 96].map(streams), [848, 848, 846, 672]);
     }
 
     // A million idle connections would be ten GiB, and the system would let them in.
     #[test]
     fn sockets_are_bounded_where_the_system_sets_no_bound() {
         for limit in [None, Some(1 << 20)] {
-            assert_eq!(Plan::new(limit, 10_000, 64).pause_at, 20_000 - 64);
-            assert_eq!(Plan::new(limit, 100, 64).pause_at, 20_000 - 64);
-            assert_eq!(Plan::new(limit, 50_000, 64).pause_at, 100_000 - 64);
+            assert_eq!(Plan::new(limit, 10_000, 64, 2).pause_at, 20_000 - 64);
+            assert_eq!(Plan::new(limit, 100, 64, 2).pause_at, 20_000 - 64);
+            assert_eq!(Plan::new(limit, 50_000, 64, 2).pause_at, 100_000 - 64);
         }
     }
 
     #[test]
     fn a_socket_counts_until_it_is_dropped() {
-        let files = Files::new(Plan::new(Some(16), 10, 2));
+        let files = Files::new(Plan::new(Some(16), 10, 2, 2));
         assert_eq!((files.plan.short_at, files.plan.pause_at), (4, 6));
         let mut open: Vec<_> = (0..4).map(|_| files.opened()).collect();
         assert!(!files.are_short());

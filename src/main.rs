@@ -7,6 +7,7 @@ use sidestream::{
     cli::{self, AdminListen, Cli, Command, HealthcheckArgs, ListenOn, RunArgs},
     config::{Config, ConfigError},
     demo, files, log,
+    shard::Shards,
     shutdown::Shutdown,
     systemd::Sockets,
 };
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let Cli { command, run } = Cli::read();
     match command {
         Some(Command::Check(args)) => {
-            let text = check::describe(&config_or_exit(&args), files::limit());
+            let text = check::describe(&config_or_exit(&args), files::limit(), Shards::per_core());
             // A reader that has seen enough (`| head`) is no failure.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS

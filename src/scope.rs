@@ -92,11 +92,10 @@ pub struct Admitted {
 impl Scopes {
     /// Scopes told apart by `credential_headers`, under a fresh random key.
     pub fn new(credential_headers: Vec<HeaderName>) -> Self {
-        Self {
-            key: rand::random(),
-            marks: RandomState::new(),
-            names: PLACE.into_iter().chain(credential_headers).collect(),
-        }
+        // What names the place is in every scope anyway; named twice it would go to the app twice, and two `Host` are a
+        // request that servers refuse.
+        let credentials = credential_headers.into_iter().filter(|name| !PLACE.contains(name));
+        Self { key: rand::random(), marks: RandomState::new(), names: PLACE.into_iter().chain(credentials).collect() }
     }
 
     /// The scope and identity of a request with its credentials.
@@ -391,6 +390,18 @@ mod tests {
 
         assert_eq!(out.get("host").unwrap(), "h");
         assert!(out.get("cookie").is_none());
+    }
+
+    // An app refuses a request with two hosts.
+    #[test]
+    fn a_place_that_is_named_as_a_credential_goes_to_the_app_once() {
+        let scopes = Scopes::new(vec![header::HOST, HeaderName::from_static("x-forwarded-host"), header::COOKIE]);
+        let sent = headers(&[("host", "h"), ("x-forwarded-host", "f"), ("cookie", "s=a")]);
+        let (_, identity) = scopes.with_credentials(&sent);
+        let mut out = HeaderMap::new();
+        identity.apply(&mut out);
+
+        assert_eq!(out, sent);
     }
 
     // The name of a cookie is told to the operator; its value is not even kept.

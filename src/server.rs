@@ -34,7 +34,8 @@ use crate::{
     wire::{Disagreement, Wire},
 };
 
-/// How long a connection may stay idle between requests. Longer than the 60 s after which nginx and the cloud's load
+/// How long a connection may at least stay idle between requests; a head that has not begun by then may still do so within
+/// `--head-timeout`. Longer than the 60 s after which nginx and the cloud's load
 /// balancers drop theirs, so that it is they who close, and no request crosses a close of ours.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
@@ -110,9 +111,8 @@ impl Server {
             let answer = Box::pin(Arc::clone(&server).answer(req, Arc::clone(&connection)));
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(BUFFER_MAX);
-        let mut conn = Some(builder.serve_connection(TokioIo::new(wire), service).with_upgrades());
+        let http = http(self.head_timeout);
+        let mut conn = Some(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
         let mut left = tokio::select! {
             left = takeover::drive(&mut conn, &slot, &state.wire) => Some(left),
             () = state.abort.cancelled() => None,
@@ -229,6 +229,14 @@ impl Server {
     }
 }
 
+/// HTTP/1.1 as it is spoken with clients. How long a head may take is for the wire to say: hyper's one time begins with the
+/// wait for a head and not with its first byte, so that both must fit, or a head that comes late would have less.
+fn http(head_timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT + head_timeout).max_buf_size(BUFFER_MAX);
+    http
+}
+
 /// The client's address: the peer's, unless that is a proxy we trust; then the last address in `X-Forwarded-For` that is
 /// not one of ours too, because whatever stands before it may be the client's own invention.
 pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
@@ -237,19 +245,14 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
     if !is_trusted(&peer) {
         return peer;
     }
-    let hops: Vec<_> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(|hop| hop.trim().parse::<IpAddr>().map(|ip| ip.to_canonical()))
-        .collect();
+    let lines = headers.get_all("x-forwarded-for").iter().rev().filter_map(|value| value.to_str().ok());
+    let hops = lines.flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse::<IpAddr>());
     let mut client = peer;
-    for hop in hops.into_iter().rev() {
+    for hop in hops {
         // A hop that is no address ends what can be believed.
         let Ok(hop) = hop else { break };
-        client = hop;
-        if !is_trusted(&hop) {
+        client = hop.to_canonical();
+        if !is_trusted(&client) {
             break;
         }
     }
@@ -258,6 +261,8 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// The size of what a function returns, without calling it.
@@ -273,6 +278,24 @@ mod tests {
     fn a_connection_stays_within_its_budget() {
         let size = size_of_future(Server::connection);
         assert!(size <= 1728, "a connection's future is {size} bytes");
+    }
+
+    // hyper's one time covers the wait for the head, too.
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_late_has_its_whole_time() {
+        let head_timeout = Duration::from_secs(90);
+        let (mut client, server) = tokio::io::duplex(1024);
+        let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(ResponseBody::Empty)));
+        let served = tokio::spawn(http(head_timeout).serve_connection(TokioIo::new(server), service));
+        let moment = Duration::from_secs(1);
+        tokio::time::sleep(IDLE_TIMEOUT - moment).await;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+        tokio::time::sleep(head_timeout - moment).await;
+        client.write_all(b"Connection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+        served.await.unwrap().unwrap();
     }
 
     fn client(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {

@@ -89,6 +89,11 @@ pub struct Shards {
 // === impl Shards ===
 
 impl Shards {
+    /// So many there are: one for each core that the process may use.
+    pub fn per_core() -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
     /// Starts `count` shards. Each is a thread that ends with [`Shards::stop`].
     ///
     /// # Errors

@@ -216,17 +216,17 @@ pub enum Decision {
     Elsewhere,
     /// Another answer that is the app's own decision about this request: 3xx, 4xx.
     No,
-    /// The app can't say: 5xx, 429, 408.
+    /// The app can't say: 5xx, 408, 425, 429.
     Trouble,
 }
 
 impl Decision {
-    /// Reads the head of an answer.
-    pub fn of<B>(answer: &http::Response<B>) -> Self {
+    /// Reads the head of the answer to a request for `target`.
+    pub fn of<B>(answer: &http::Response<B>, target: &PathAndQuery) -> Self {
         match answer.status().as_u16() {
             200..=299 => Self::Yes,
             304 => Self::Unchanged,
-            301 | 302 | 303 | 307 | 308 if login::is_asked_for(answer.headers()) => Self::Denied,
+            301 | 302 | 303 | 307 | 308 if login::is_asked_for(answer.headers(), target) => Self::Denied,
             302 | 303 => Self::Elsewhere,
             401 | 403 => Self::Denied,
             404 | 410 => Self::Missing,

@@ -10,6 +10,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
 use rand::Rng;
+use tokio::time::Instant;
 use tracing::debug;
 
 pub mod admission;
@@ -136,6 +137,8 @@ impl Streams {
     }
 
     async fn watch(&self, route: &Route, wish: Wish, permit: Permit, conn: Arc<ConnState>) -> Opened {
+        // One for both waits, or a slow admission and a slow app would add up.
+        let settled_by = Instant::now() + SETTLE_MAX;
         let route_id = wish.key.route;
         let pacing = Arc::clone(&self.pacings[route_id.0]);
         if route.share == Share::Authorized {
@@ -143,7 +146,7 @@ impl Streams {
             let (scope, identity) = (wish.scope, wish.identity.clone());
             let mut ask = async move { admissions.ask(&key, scope, &identity).await }.boxed();
             // It may not have what others have; it gets a stream that waits until the app has spoken about it.
-            let (ask, notice) = match tokio::time::timeout(SETTLE_MAX, &mut ask).await {
+            let (ask, notice) = match tokio::time::timeout_at(settled_by, &mut ask).await {
                 Ok(Admission::Admitted) => (None, None),
                 Ok(Admission::Refused(refusal)) => return Opened::Answer(relay(&refusal)),
                 Ok(Admission::Trouble(trouble)) => (Some(self.persist(&wish)), trouble.notice(route.errors)),
@@ -164,7 +167,7 @@ impl Streams {
                 return Opened::Answer(turned_away(joining.accepts.as_ref()));
             }
         };
-        match tokio::time::timeout(SETTLE_MAX, subscription.settled()).await {
+        match tokio::time::timeout_at(settled_by, subscription.settled()).await {
             Ok(Settled::Refused(refusal)) => Opened::Answer(relay(&refusal)),
             Ok(Settled::Open) | Err(_) => match subscription.place(joining.last_event_id.as_deref()) {
                 Resumed::Finished => Opened::Answer(self.finished(route_id)),

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
 /// The part of `TCP_INFO` that tells a living peer from a dead one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,18 @@ pub fn set_user_timeout(socket: impl AsFd, timeout: Option<Duration>) -> io::Res
         let _ = (SockRef::from(&socket), timeout);
         Ok(())
     }
+}
+
+/// Has the kernel ask a peer that says nothing whether it is still there, and end the connection when it is not: two
+/// minutes after its last word.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn ask_when_silent(socket: impl AsFd) -> io::Result<()> {
+    // Four questions, or a way that loses packets would cut those who are there.
+    let (silence, again, questions) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+    let keepalive = TcpKeepalive::new().with_time(silence).with_interval(again).with_retries(questions);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive)
 }
 
 /// Whether an error says that the kernel gave up on a peer that no longer answers: by its time-out, or by the last thing

@@ -87,7 +87,8 @@ pub struct Topic {
     store: Store,
     metrics: Arc<Metrics>,
     lenders: Lenders,
-    /// Written by the source, read by every subscriber; no lock is taken while it is held, and nobody is woken under it.
+    /// Written by the source, read by every subscriber. Wakers run under it, and that of a group takes the lock of its
+    /// shard's inbox; so nobody who holds an inbox may ask a topic anything.
     inner: Mutex<Inner>,
 }
 

@@ -53,7 +53,7 @@ pub enum UpstreamError {
     /// The connection was refused, or the name of `--upstream` did not resolve.
     #[error("cannot connect to the app at --upstream")]
     Refused(#[source] BoxError),
-    /// No connection within five seconds.
+    /// No connection within five seconds, with the time for its name's address.
     #[error("the app at --upstream takes no connection within {}", humantime::format_duration(CONNECT_TIMEOUT))]
     ConnectTimeout,
     /// The connection was up, and then nothing was acknowledged any more.
@@ -90,9 +90,9 @@ impl Upstream {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEPALIVE));
-        http.set_connect_timeout(Some(connect_timeout));
         let host = HeaderValue::try_from(authority.as_str()).expect("an authority is plain ASCII");
-        Self { connector: Connector::new(http, authority, files), host, pool: Pool::new(idle_timeout) }
+        let connector = Connector::new(http, authority, connect_timeout, files);
+        Self { connector, host, pool: Pool::new(idle_timeout) }
     }
 
     /// One GET without a body. `headers` are sent as they are, with the app's own name as `Host` if there is none; the
@@ -139,7 +139,7 @@ impl Upstream {
     }
 
     async fn send_on_new(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, UpstreamError> {
-        let stream = self.connector.connect().await.map_err(UpstreamError::connecting)?;
+        let stream = self.connector.connect().await?;
         let connection = AppConnection::new(stream).await?;
         match self.exchange(connection, request).await {
             Ok(response) => Ok(response),

@@ -14,7 +14,6 @@ mod state;
 use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -99,14 +98,6 @@ impl Wire {
     /// What the service and body of this connection share with it.
     pub fn state(&self) -> Arc<WireState> {
         Arc::clone(&self.state)
-    }
-
-    /// The client's address.
-    ///
-    /// # Errors
-    /// When the client has gone already.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream().peer_addr()
     }
 
     /// Gives the socket away, with its place among the open files: to a tunnel, or to the streams. Only when

@@ -5,7 +5,7 @@ fn described(args: &[&str]) -> String {
 }
 
 fn described_within(open_files: Option<u64>, args: &[&str]) -> String {
-    describe(&Config::from_args(args).unwrap_or_else(|error| panic!("{error}")), open_files)
+    describe(&Config::from_args(args).unwrap_or_else(|error| panic!("{error}")), open_files, 2)
 }
 
 /// The description without its line breaks, so that a test doesn't hang on the width.

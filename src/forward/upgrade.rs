@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
 
 use super::{ForwardContext, headers};
-use crate::{upstream::Causes, wire::Wire};
+use crate::{tcp, upstream::Causes, wire::Wire};
 
 /// Per direction. Messages of this kind are short, and a page holds its socket open for hours.
 const BUFFER: usize = 4 * 1024;
@@ -67,6 +67,11 @@ async fn carry(client: OnUpgrade, app: OnUpgrade) -> Result<(u64, u64), Box<dyn 
         Ok(parts) => {
             app.write_all(&parts.read_buf).await?;
             let (client, _counted) = parts.io.into_inner().into_inner();
+            // Streams have heartbeats and the sweep, and other requests end with the app's answer. In a tunnel both sides may
+            // be silent for hours, and nobody would write to a client that has vanished.
+            if let Err(error) = tcp::ask_when_silent(&client) {
+                tracing::debug!(%error, "SO_KEEPALIVE refused");
+            }
             Ok(copy(client, app).await?)
         }
         Err(client) => Ok(copy(TokioIo::new(client), app).await?),

@@ -14,7 +14,7 @@ fn health(files: u64) -> Arc<Health> {
     let metrics = &bench.metrics;
     let shards = Shards::start(2, limits, metrics).unwrap();
     let canary = Canary::new(&Connections::new(limits, Arc::clone(metrics)), metrics);
-    let files = Files::new(Plan::new(Some(files), 1, 1));
+    let files = Files::new(Plan::new(Some(files), 1, 1, 2));
     Health::new(shards, Schedule::new(1, Arc::clone(metrics)), canary, files)
 }
 

@@ -10,7 +10,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -34,9 +34,8 @@ pub trait Due: Send + Sync {
 /// The list of due polls.
 #[derive(Debug)]
 pub struct Schedule {
-    /// Written by every poller that makes an appointment, read by the run loop. An appointment is at most replaced once
-    /// per poll or join, so the heap stays within a small multiple of the topics.
-    appointments: Mutex<BinaryHeap<Reverse<Appointment>>>,
+    /// Written by every poller that makes an appointment, read by the run loop.
+    appointments: Mutex<Appointments>,
     /// Told when an appointment was made; heard by [`Schedule::run`].
     made: Notify,
     permits: Arc<Semaphore>,
@@ -50,6 +49,18 @@ pub struct Schedule {
     turns: AtomicU64,
     metrics: Arc<Metrics>,
 }
+
+/// Appointments, with those that were replaced and not found out yet. An app may put off its polls for an hour, and clients
+/// come and go meanwhile: each replaces the appointment, and what is void far from the top would stay until then.
+#[derive(Debug)]
+struct Appointments {
+    heap: BinaryHeap<Reverse<Appointment>>,
+    /// At this length it is tidied: twice what was left the last time, so that each appointment pays for one other.
+    tidy_at: usize,
+}
+
+/// Lists shorter than this are not worth a walk: some dozen KiB.
+const TIDY_MIN: usize = 1024;
 
 /// The turn of one admission; it is over with the drop.
 #[derive(Debug)]
@@ -71,7 +82,7 @@ impl Schedule {
     pub fn new(concurrency: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Arc::new(Self {
-            appointments: Mutex::default(),
+            appointments: Mutex::new(Appointments { heap: BinaryHeap::new(), tidy_at: TIDY_MIN }),
             made: Notify::new(),
             permits: semaphore(concurrency),
             concurrency,
@@ -84,9 +95,9 @@ impl Schedule {
 
     /// Polls `who` at `at`, unless it makes another appointment or goes before.
     pub fn at(&self, at: Instant, turn: u64, who: Weak<dyn Due>) {
-        let mut appointments = self.appointments.lock().expect("no code panics under this lock");
-        let is_next = appointments.peek().is_none_or(|Reverse(next)| at < next.at);
-        appointments.push(Reverse(Appointment { at, turn, who }));
+        let mut appointments = self.lock();
+        let is_next = appointments.heap.peek().is_none_or(|Reverse(next)| at < next.at);
+        appointments.push(Appointment { at, turn, who });
         drop(appointments);
         if is_next {
             self.made.notify_one();
@@ -161,18 +172,22 @@ impl Schedule {
 
     /// When the first appointment is that still counts.
     fn next_at(&self) -> Option<Instant> {
-        let mut appointments = self.appointments.lock().expect("no code panics under this lock");
-        while let Some(Reverse(next)) = appointments.peek() {
-            if next.who.upgrade().is_some_and(|who| who.is_current(next.turn)) {
+        let heap = &mut self.lock().heap;
+        while let Some(Reverse(next)) = heap.peek() {
+            if next.still_counts() {
                 return Some(next.at);
             }
-            appointments.pop();
+            heap.pop();
         }
         None
     }
 
+    fn lock(&self) -> MutexGuard<'_, Appointments> {
+        self.appointments.lock().expect("no code panics under this lock")
+    }
+
     fn start_next(&self, permit: OwnedSemaphorePermit) {
-        let next = self.appointments.lock().expect("no code panics under this lock").pop();
+        let next = self.lock().heap.pop();
         if let Some(Reverse(Appointment { turn, who, .. })) = next
             && let Some(who) = who.upgrade()
             && who.is_current(turn)
@@ -186,7 +201,26 @@ async fn acquire(permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed")
 }
 
+// === impl Appointments ===
+
+impl Appointments {
+    fn push(&mut self, appointment: Appointment) {
+        self.heap.push(Reverse(appointment));
+        if self.heap.len() >= self.tidy_at {
+            self.heap.retain(|Reverse(appointment)| appointment.still_counts());
+            self.heap.shrink_to(self.heap.len() * 2);
+            self.tidy_at = (self.heap.len() * 2).max(TIDY_MIN);
+        }
+    }
+}
+
 // === impl Appointment ===
+
+impl Appointment {
+    fn still_counts(&self) -> bool {
+        self.who.upgrade().is_some_and(|who| who.is_current(self.turn))
+    }
+}
 
 impl PartialEq for Appointment {
     fn eq(&self, other: &Self) -> bool {

@@ -138,17 +138,7 @@ impl Listener {
     }
 
     async fn run(&self) {
-        let mut progress = Progress {
-            last_id: self.first_id.clone().unwrap_or_default(),
-            is_named: false,
-            is_apps: false,
-            epoch: format!("{:08x}", rand::random::<u32>()),
-            numbered: 0,
-            reopen: REOPEN,
-            backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
-            seen: false,
-            terminal: false,
-        };
+        let mut progress = Progress::after(self.first_id.clone());
         while let Next::Again(pause) = self.listen_once(&mut progress).await {
             tokio::time::sleep(pause).await;
         }
@@ -184,7 +174,7 @@ impl Listener {
         };
         let status = answer.status();
         counted.ended(Outcome::of_status(status));
-        match Decision::of(&answer) {
+        match Decision::of(&answer, &target) {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
             Decision::Yes if !is_event_stream(&answer) => {
                 self.violation(Violation::WrongContentType);
@@ -206,8 +196,15 @@ impl Listener {
         let mut decoder = Decoder::new(EVENT_BYTES_MAX);
         let mut decoded = Vec::new();
         progress.is_named = false;
+        let began = Instant::now();
         let clean = loop {
-            let chunk = match body.frame().await {
+            let frame = body.frame().await;
+            // An outage is over with an event, or with a stream that lives, however quiet it is. Not with its mere beginning:
+            // an app that cuts each one at once would be asked in a tight loop.
+            if began.elapsed() > BACKOFF.1 {
+                progress.backoff.reset();
+            }
+            let chunk = match frame {
                 None => break true,
                 Some(Err(error)) => {
                     debug!(%error, "the app's stream broke");
@@ -327,6 +324,21 @@ impl Listener {
 // === impl Progress ===
 
 impl Progress {
+    /// The app has not been asked yet; its stream is to go on after `first_id`, if there is one.
+    fn after(first_id: Option<String>) -> Self {
+        Self {
+            last_id: first_id.unwrap_or_default(),
+            is_named: false,
+            is_apps: false,
+            epoch: format!("{:08x}", rand::random::<u32>()),
+            numbered: 0,
+            reopen: REOPEN,
+            backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            seen: false,
+            terminal: false,
+        }
+    }
+
     /// The app's stream holds `in_force` now, and has just named an event `own`, if it has.
     fn note_id(&mut self, own: Option<&str>, in_force: &str) {
         self.is_named |= own.is_some() || !in_force.is_empty();

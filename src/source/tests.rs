@@ -7,9 +7,13 @@ use crate::{hub::tests::Bench, route::RouteDefaults};
 
 /// What the sources share of one route with the given `--route` text, whose app is at `app`.
 pub(super) fn shared(bench: &Bench, route: &str, app: &str) -> Arc<Shared> {
+    shared_before(bench, route, Upstream::new(app.parse().unwrap()))
+}
+
+/// The same, whose app is behind `upstream`.
+pub(super) fn shared_before(bench: &Bench, route: &str, upstream: Upstream) -> Arc<Shared> {
     let defaults = RouteDefaults::usual();
     let route = Route::parse(route, &defaults).unwrap();
-    let upstream = Upstream::new(app.parse().unwrap());
     let grace = Duration::from_secs(3);
     Sources::new(
         vec![route].into(),
@@ -28,7 +32,7 @@ fn every_status_is_an_answer_a_decision_or_trouble() {
         let mut answer = http::Response::new(());
         *answer.status_mut() = StatusCode::from_u16(status).unwrap();
         answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/results/v1"));
-        Decision::of(&answer)
+        Decision::of(&answer, &PathAndQuery::from_static("/jobs/v1"))
     };
     for (statuses, expected) in [
         (&[200, 201, 202, 204][..], Decision::Yes),
@@ -50,7 +54,8 @@ fn every_status_is_an_answer_a_decision_or_trouble() {
 fn a_redirect_to_a_login_page_is_a_denial_whatever_its_status() {
     for status in [301, 302, 303, 307, 308] {
         let answer = http::Response::builder().status(status).header(header::LOCATION, "/login?next=%2F").body(());
-        assert_eq!(Decision::of(&answer.unwrap()), Decision::Denied, "{status}");
+        let decision = Decision::of(&answer.unwrap(), &PathAndQuery::from_static("/jobs/v1"));
+        assert_eq!(decision, Decision::Denied, "{status}");
     }
 }
 

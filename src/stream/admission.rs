@@ -118,7 +118,7 @@ impl Admissions {
             };
             let status = answer.status();
             counted.ended(Outcome::of_status(status));
-            match Decision::of(&answer) {
+            match Decision::of(&answer, &target) {
                 Decision::Yes if status != http::StatusCode::NO_CONTENT => return Admission::Admitted,
                 Decision::Trouble | Decision::Unchanged => return Admission::Trouble(Trouble::Status(status)),
                 Decision::Missing if status == http::StatusCode::NOT_FOUND && began.elapsed() < grace => {

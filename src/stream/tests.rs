@@ -18,6 +18,7 @@ use crate::backoff;
 
 mod app;
 mod asked;
+mod patience;
 mod user;
 mod world;
 

@@ -18,6 +18,7 @@ use std::{
         },
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use futures_util::{future::BoxFuture, task::AtomicWaker};
@@ -35,11 +36,12 @@ use hyper::{
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     task::unconstrained,
 };
 use tower_service::Service;
 
-use super::{BoxError, RequestBody, relay::Relay};
+use super::{BoxError, RequestBody, UpstreamError, relay::Relay};
 use crate::{
     files::{Files, Socket},
     tcp::{self, Lent},
@@ -61,6 +63,8 @@ pub(super) struct Connector {
     http: HttpConnector,
     /// The app, as the connector wants to be told of it.
     address: Uri,
+    /// How long it may take until a connection is there, with all that comes before it.
+    timeout: Duration,
     /// Where its connections are counted; `None` where nothing counts them.
     files: Option<Arc<Files>>,
     /// Takes the place of TCP, so that a test can hold the clock.
@@ -69,7 +73,7 @@ pub(super) struct Connector {
 }
 
 #[cfg(not(test))]
-type Transport = tokio::net::TcpStream;
+type Transport = TcpStream;
 #[cfg(test)]
 type Transport = super::memory::Transport;
 
@@ -127,9 +131,16 @@ pub(super) struct AppStream {
 // === impl Connector ===
 
 impl Connector {
-    /// Connects to `authority`, with what `http` is set to. Connections are counted among the open `files`, if there are
-    /// any to count.
-    pub(super) fn new(http: HttpConnector, authority: Authority, files: Option<Arc<Files>>) -> Self {
+    /// Connects to `authority` within `timeout`, with what `http` is set to. Connections are counted among the open
+    /// `files`, if there are any to count.
+    pub(super) fn new(
+        mut http: HttpConnector,
+        authority: Authority,
+        timeout: Duration,
+        files: Option<Arc<Files>>,
+    ) -> Self {
+        // Divided among the addresses of a name, so that one that drops our packets leaves time for the next.
+        http.set_connect_timeout(Some(timeout));
         let mut address = http::uri::Parts::default();
         address.scheme = Some(Scheme::HTTP);
         address.authority = Some(authority);
@@ -138,6 +149,7 @@ impl Connector {
         Self {
             http,
             address,
+            timeout,
             files,
             #[cfg(test)]
             memory: None,
@@ -148,22 +160,34 @@ impl Connector {
     ///
     /// # Errors
     /// When the name does not resolve, or nobody takes the connection in time.
-    pub(super) async fn connect(&self) -> Result<AppStream, BoxError> {
+    pub(super) async fn connect(&self) -> Result<AppStream, UpstreamError> {
         #[cfg(test)]
         if let Some(app) = &self.memory {
-            return Ok(AppStream {
-                stream: app.connect()?,
-                tag: Arc::new(State::new(Lent::nothing())),
-                _counted: None,
-            });
+            let stream = app.connect().map_err(|error| UpstreamError::connecting(error.into()))?;
+            return Ok(AppStream { stream, tag: Arc::new(State::new(Lent::nothing())), _counted: None });
         }
         let counted = self.files.as_ref().map(Files::opened);
-        let mut http = self.http.clone();
-        poll_fn(|cx| http.poll_ready(cx)).await?;
-        let stream = http.call(self.address.clone()).await?.into_inner();
+        let stream = within(self.timeout, self.http.clone(), self.address.clone()).await?;
         let tag = Arc::new(State::new(Lent::new(&stream)));
         #[allow(clippy::useless_conversion, reason = "in tests it is one")]
         Ok(AppStream { stream: stream.into(), tag, _counted: counted })
+    }
+}
+
+/// Connects in time, or not at all. The connector's own time begins when the name has resolved, and a name server that
+/// does not answer takes as long as the system lets it.
+async fn within<R>(timeout: Duration, mut http: HttpConnector<R>, address: Uri) -> Result<TcpStream, UpstreamError>
+where
+    HttpConnector<R>: Service<Uri, Response = TokioIo<TcpStream>>,
+    <HttpConnector<R> as Service<Uri>>::Error: Into<BoxError>,
+{
+    let connecting = async {
+        poll_fn(|cx| http.poll_ready(cx)).await?;
+        http.call(address).await
+    };
+    match tokio::time::timeout(timeout, connecting).await {
+        Ok(connected) => Ok(connected.map_err(|error| UpstreamError::connecting(error.into()))?.into_inner()),
+        Err(_) => Err(UpstreamError::ConnectTimeout),
     }
 }
 
@@ -282,6 +306,17 @@ impl ConnectionTag {
         Unanswered::Broken { error: error.into_error(), died_idle }
     }
 
+    /// That of no connection.
+    #[cfg(test)]
+    pub(super) fn nothing() -> Self {
+        Self(Arc::new(State::new(Lent::nothing())))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_aborted(&self) -> bool {
+        self.0.is_aborted.load(Acquire)
+    }
+
     /// Ends the connection in whatever it does. hyper alone would first try to send what it has buffered, for ever
     /// if the app does not read.
     pub(super) fn abort(&self) {
@@ -375,5 +410,41 @@ impl AsyncWrite for AppStream {
 impl Drop for AppStream {
     fn drop(&mut self) {
         self.tag.socket.withdraw();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Pending, net::SocketAddr, vec};
+
+    use hyper_util::client::legacy::connect::dns::Name;
+
+    use super::*;
+
+    /// Takes every name, and never tells an address.
+    #[derive(Clone, Debug)]
+    struct SilentResolver;
+
+    impl Service<Name> for SilentResolver {
+        type Response = vec::IntoIter<SocketAddr>;
+        type Error = io::Error;
+        type Future = Pending<io::Result<Self::Response>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    // The system's resolver alone may take half a minute.
+    #[tokio::test(start_paused = true)]
+    async fn a_name_server_that_does_not_answer_counts_into_the_time_to_connect() {
+        let http = HttpConnector::new_with_resolver(SilentResolver);
+        let connecting = within(Duration::from_secs(5), http, Uri::from_static("http://app.test:3000/"));
+        let connected = tokio::time::timeout(Duration::from_secs(6), connecting).await.expect("in time");
+        assert!(matches!(connected, Err(UpstreamError::ConnectTimeout)), "{connected:?}");
     }
 }

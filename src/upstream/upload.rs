@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard,
         atomic::{
             AtomicU8, AtomicU32,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Sleep, sleep},
+};
 
 use super::{BoxError, connection::ConnectionTag};
 use crate::wire::WireState;
@@ -54,8 +57,10 @@ pub(crate) enum RequestBody {
 pub(crate) struct Upload {
     phase: AtomicU8,
     frames: AtomicU32,
-    /// The connection it goes to, from when there is one.
-    connection: OnceLock<ConnectionTag>,
+    /// The connection it goes to, from when there is one. Written by whoever sends the request; the last one counts.
+    connection: Mutex<Option<ConnectionTag>>,
+    /// Told of the end; heard by [`SentUpload::finish`].
+    ended: Notify,
 }
 
 // The phases: RUNNING goes to exactly one of the others, which is final.
@@ -145,7 +150,11 @@ impl Drop for RequestBody {
 impl Upload {
     /// True when this call ended it.
     fn end(&self, phase: u8) -> bool {
-        self.phase.compare_exchange(RUNNING, phase, AcqRel, Acquire).is_ok()
+        let is_first = self.phase.compare_exchange(RUNNING, phase, AcqRel, Acquire).is_ok();
+        if is_first {
+            self.ended.notify_one();
+        }
+        is_first
     }
 
     /// True until the app's connection is done with it.
@@ -153,10 +162,14 @@ impl Upload {
         self.phase.load(Acquire) == RUNNING
     }
 
-    /// It is about to be sent on this connection.
+    /// It is about to be sent on this connection, and on none that it was to be sent on before: a pooled one may have ended
+    /// before it took the request.
     pub(super) fn goes_to(&self, connection: ConnectionTag) {
-        // A body is sent once: a request that no connection has taken yet has not begun its own.
-        let _ = self.connection.set(connection);
+        *self.connection() = Some(connection);
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<ConnectionTag>> {
+        self.connection.lock().expect("no code panics under this lock")
     }
 }
 
@@ -188,8 +201,8 @@ impl SentUpload {
     pub(crate) async fn finish(self) {
         while self.is_running() {
             let frames = self.0.frames.load(Relaxed);
-            tokio::time::sleep(STALL).await;
-            if self.0.frames.load(Relaxed) == frames {
+            let ended = tokio::time::timeout(STALL, self.0.ended.notified()).await;
+            if ended.is_err() && self.0.frames.load(Relaxed) == frames {
                 return;
             }
         }
@@ -200,10 +213,15 @@ impl Drop for SentUpload {
     /// Whoever held it has no use for the answer any more. As long as the upload runs the connection serves no other
     /// request, so it may be ended.
     fn drop(&mut self) {
-        if self.0.end(ABORTED)
-            && let Some(connection) = self.0.connection.get()
-        {
-            connection.abort();
+        if self.0.end(ABORTED) {
+            // The lock is given back before anybody is woken.
+            let connection = self.0.connection().take();
+            if let Some(connection) = connection {
+                connection.abort();
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,6 +87,32 @@ async fn when_one_end_dies_the_other_is_closed() {
     }
 }
 
+/// Nobody else would find out about a client that has vanished: in a tunnel neither side need ever write.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_asks_a_silent_client_of_a_tunnel_whether_it_is_still_there() {
+    const KEEPALIVE: &str = "02";
+    let rig = Rig::new().await;
+    let (client, _app) = tunnel(&rig).await;
+    let (ours, theirs) = (rig.address.port(), client.local_addr().unwrap().port());
+    let timer = || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_ours = |fields: &[&str]| {
+            fields[1].ends_with(&format!(":{ours:04X}")) && fields[2].ends_with(&format!(":{theirs:04X}"))
+        };
+        let mut sockets = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let fields = sockets.find(|fields| is_ours(fields)).expect("our end of the client's connection");
+        fields[5].split(':').next().unwrap().to_owned()
+    };
+    // At first the one that runs is for the head of the answer, until that is acknowledged.
+    within(async {
+        while timer() != KEEPALIVE {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_shutdown_ends_tunnels() {
     let rig = Rig::new().await;

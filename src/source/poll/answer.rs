@@ -65,7 +65,7 @@ impl Poller {
         };
         let status = answer.status();
         self.lock().set_not_before(retry_after(answer.headers()).map(|after| Instant::now() + after));
-        match Decision::of(&answer) {
+        match Decision::of(&answer, &target) {
             Decision::Yes | Decision::Unchanged => {}
             Decision::Trouble => {
                 counted.ended(Outcome::of_status(status));

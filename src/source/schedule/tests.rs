@@ -97,7 +97,22 @@ async fn a_topic_that_went_is_not_polled_and_holds_nobody_up() {
     drop(gone);
     wait(3).await;
     assert_eq!(stays.polled(), [2]);
-    assert!(schedule.appointments.lock().unwrap().is_empty());
+    assert!(schedule.lock().heap.is_empty());
+}
+
+// With `Retry-After: 3600` the next poll is an hour away, and a page that is loaded anew replaces it each time.
+#[tokio::test(start_paused = true)]
+async fn appointments_that_were_replaced_do_not_pile_up() {
+    let schedule = running(10);
+    let jobs: Vec<_> = (0..2 * TIDY_MIN).map(|_| Job::new()).collect();
+    for _ in 0..50 {
+        jobs.iter().for_each(|job| job.appoint(&schedule, 3600));
+        tokio::task::yield_now().await;
+    }
+    assert!(schedule.lock().heap.len() <= 2 * jobs.len(), "{} appointments", schedule.lock().heap.len());
+    wait(3600).await;
+    let polled: Vec<_> = jobs.iter().flat_map(|job| job.polled()).collect();
+    assert_eq!(polled, [3600; 10], "what counts is still there, for each turn one");
 }
 
 // The app is slow: those who are due wait their turn, and nobody who falls due later overtakes them.

@@ -11,9 +11,12 @@ use tokio::{
 use super::*;
 use crate::{
     hub::tests::{Bench, LOG},
-    source::tests::shared,
+    source::tests::{shared, shared_before},
     topic::{Delivery, Resumed},
-    upstream::tests::{listen, read_head, within},
+    upstream::{
+        memory,
+        tests::{listen, read_head, within},
+    },
 };
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
@@ -86,6 +89,32 @@ async fn an_empty_id_takes_the_place_back() {
     let (_source, app) = listening(&bench).await;
     answer(&app, "retry: 1\nid: 7\ndata: x\n\nid\ndata: y\n\n").await;
     assert!(!answer(&app, "").await.contains("last-event-id"));
+}
+
+// Hours after an outage the next one is a new one, also where the app had nothing to say in between.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_lives_ends_an_outage_though_it_says_nothing() {
+    const TROUBLE: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let door = memory::App::default();
+    let mut connections = door.listen();
+    tokio::spawn(async move {
+        let (short, long) = (BACKOFF.1 - Duration::from_secs(1), BACKOFF.1 + Duration::from_secs(1));
+        let answers = [(TROUBLE, Duration::ZERO), (TROUBLE, Duration::ZERO), (HEAD, short), (HEAD, long)];
+        for (head, lives_for) in answers {
+            let mut connection = connections.recv().await.unwrap();
+            connection.write_all(head.as_bytes()).await.unwrap();
+            tokio::time::sleep(lives_for).await;
+        }
+    });
+    let shared = shared_before(&bench, "path=/events,subscribe=/api/events", memory::upstream(&door));
+    let listener = Listener { topic: bench.topic(), shared, first_id: None, told: AtomicBool::new(false) };
+    let mut progress = Progress::after(None);
+    for failures in [1, 2, 2, 0] {
+        listener.listen_once(&mut progress).await;
+        assert_eq!(progress.backoff.attempts(), failures);
+    }
 }
 
 // `retry: 0` of an app that ends each stream at once would be a loop as fast as two programs can go.

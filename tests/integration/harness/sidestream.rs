@@ -65,6 +65,12 @@ pub(crate) fn binary() -> Command {
     command
 }
 
+/// Files that the program keeps back for itself on this machine, as the README says.
+pub(crate) fn files_for_itself() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    48 + 2 * cores.saturating_sub(8)
+}
+
 /// The same, allowed so many open files, which it can't raise.
 pub(crate) fn binary_within(open_files: u32) -> Command {
     let binary = binary();
