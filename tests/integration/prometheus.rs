@@ -91,7 +91,7 @@ async fn the_scrape_configs_find_containers_and_pods_at_their_admin_side() {
     let expected = [
         (
             "127.0.0.2:9180",
-            serde_json::json!({"job": "sidestream-kubernetes", "instance": "web-1", "namespace": "shop", "pod": "web-1"}),
+            serde_json::json!({"job": "sidestream-kubernetes", "instance": "shop/web-1", "namespace": "shop", "pod": "web-1"}),
         ),
         ("127.0.0.3:9180", serde_json::json!({"job": "sidestream-docker", "instance": "web"})),
     ];
