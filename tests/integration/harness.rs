@@ -92,10 +92,14 @@ pub(crate) async fn fill(job: &app::Endpoint, mut is_full: impl AsyncFnMut() -> 
     let mut turn = 0;
     eventually("the buffers to be full", async || {
         turn += 1;
-        let padding = "x".repeat(700 * 1024);
-        let answer = serde_json::json!({"id": "v1", "status": "processing", "turn": turn, "padding": padding});
-        job.answer(app::Answer::json(&answer));
+        job.answer(filling(turn));
         is_full().await.then_some(())
     })
     .await;
+}
+
+/// An answer too long for any buffer to hold many of.
+pub(crate) fn filling(turn: u32) -> app::Answer {
+    let padding = "x".repeat(700 * 1024);
+    app::Answer::json(&serde_json::json!({"id": "v1", "status": "processing", "turn": turn, "padding": padding}))
 }

@@ -8,7 +8,7 @@ use super::{go_dark, listed, reaped};
 use crate::harness::{
     PROGRESS_PATH,
     app::{Answer, App},
-    fill, progress, running,
+    fill, filling, progress, running,
     sidestream::Sidestream,
     within,
 };
@@ -46,10 +46,17 @@ async fn a_reader_that_takes_a_little_is_slow_and_one_that_takes_nothing_is_stal
     };
     let mut longest = 0.0_f64;
     let both_are_seen = async {
+        let mut turn = 1_000_000;
         while reaped(&side).await == 0.0 || longest <= REAP_AFTER.as_secs_f64() {
-            let blocked = listed(&side, "blocked_seconds").await.into_iter().flatten();
-            if reaped(&side).await > 0.0 {
-                longest = blocked.fold(longest, f64::max);
+            let blocked: Vec<f64> = listed(&side, "blocked_seconds").await.into_iter().flatten().collect();
+            let is_one_left = reaped(&side).await > 0.0;
+            if is_one_left {
+                longest = blocked.iter().copied().fold(longest, f64::max);
+            }
+            // With each byte that is taken the kernel may make more room, and have it for all that there was.
+            if blocked.len() < if is_one_left { 1 } else { 2 } {
+                turn += 1;
+                app.job("v1").answer(filling(turn));
             }
         }
     };
