@@ -5,7 +5,11 @@ use std::{io, net::SocketAddr};
 use http::uri::Authority;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::{cli::ListenOn, config::Config, systemd::Sockets};
+use crate::{
+    cli::ListenOn,
+    config::{Config, UpstreamAddr},
+    systemd::Sockets,
+};
 
 /// Clients that wait in the kernel to be accepted, as far as it allows (`net.core.somaxconn`, mostly 4,096): when thousands
 /// come back in the same second, a longer queue means fewer that are dropped and try again seconds later.
@@ -47,7 +51,7 @@ pub enum ListenError {
         "systemd has opened {0} for us, and no flag takes it; add {1} systemd, or take it out of the socket's unit"
     )]
     Unclaimed(SocketAddr, &'static str),
-    /// A loop.
+    /// A loop, or the admin side in the place of the app.
     #[error(
         "--upstream 'http://{0}' is where the socket of systemd listens; give the app and the sidecar different ports"
     )]
@@ -73,11 +77,7 @@ pub fn open(config: &Config, given: Sockets) -> Result<Listeners, ListenError> {
             ListenOn::Systemd if given_public.is_empty() => return Err(ListenError::NoSocket(PUBLIC, "for it")),
             ListenOn::Systemd => {
                 for socket in given_public.drain(..) {
-                    let (addr, listener) = adopt(socket)?;
-                    if config.upstream.is_at(addr) {
-                        return Err(ListenError::Loop(config.upstream.authority.clone()));
-                    }
-                    public.push((addr, listener));
+                    public.push(adopt(socket, &config.upstream)?);
                 }
             }
         }
@@ -86,7 +86,7 @@ pub fn open(config: &Config, given: Sockets) -> Result<Listeners, ListenError> {
         Some(ListenOn::At(addr)) => Some(bind(ADMIN, addr)?),
         Some(ListenOn::Systemd) => {
             let socket = given_admin.take().ok_or(ListenError::NoSocket(ADMIN, "called admin"))?;
-            Some(adopt(socket)?)
+            Some(adopt(socket, &config.upstream)?)
         }
         None => None,
     };
@@ -109,9 +109,13 @@ fn bind(flag: &'static str, addr: SocketAddr) -> Result<Listener, ListenError> {
     bound.map_err(|source| ListenError::Refused { flag, addr, source })
 }
 
-fn adopt(socket: std::net::TcpListener) -> Result<Listener, ListenError> {
+fn adopt(socket: std::net::TcpListener, upstream: &UpstreamAddr) -> Result<Listener, ListenError> {
+    let addr = socket.local_addr()?;
+    if upstream.is_at(addr) {
+        return Err(ListenError::Loop(upstream.authority.clone()));
+    }
     socket.set_nonblocking(true)?;
-    Ok((socket.local_addr()?, TcpListener::from_std(socket)?))
+    Ok((addr, TcpListener::from_std(socket)?))
 }
 
 #[cfg(test)]
@@ -127,5 +131,23 @@ mod tests {
         let waiting: Result<Vec<_>, _> =
             (0..300).map(|_| TcpStream::connect_timeout(&addr, Duration::from_millis(900))).collect();
         assert_eq!(waiting.unwrap().len(), 300);
+    }
+
+    // Neither side may answer for the app.
+    #[tokio::test]
+    async fn a_socket_of_systemd_in_the_place_of_the_app_is_refused() {
+        for side in ["--listen", "--admin-listen"] {
+            let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let upstream = format!("http://{}", socket.local_addr().unwrap());
+            let other = if side == PUBLIC { ["--admin-listen", "off"] } else { ["--listen", "127.0.0.1:0"] };
+            let flags = [side, "systemd", "--upstream", &upstream].into_iter().chain(other);
+            let config = Config::from_args(flags).unwrap();
+            let given = match side {
+                PUBLIC => Sockets { public: vec![socket], admin: None },
+                _ => Sockets { public: Vec::new(), admin: Some(socket) },
+            };
+
+            assert!(matches!(open(&config, given), Err(ListenError::Loop(_))), "{side}");
+        }
     }
 }
