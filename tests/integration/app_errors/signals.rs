@@ -218,7 +218,8 @@ async fn what_the_app_leaves_behind_is_ended_before_it_is_started_again() {
 }
 
 // The terminal tells both at once, and the app is gone long before our drain would be. It does not hear a SIGTERM, which
-// a slow machine may send before it has ended.
+// a slow machine may send before it has ended. The user's shell, whichever it is, gives its place to the program: one that
+// stayed in between would be interrupted too, and its end would be the one that is seen.
 #[tokio::test]
 async fn ctrl_c_in_a_terminal_ends_both_in_good_order_and_at_once() {
     let notes = Notes::new();
@@ -230,12 +231,13 @@ async fn ctrl_c_in_a_terminal_ends_both_in_good_order_and_at_once() {
     fs::write(notes.path("app.sh"), app).expect("the script can be written");
     let program = binary();
     let line = format!(
-        "{} {} --app-restart on-failure --drain 10m -- sh {}",
+        "exec {} {} --app-restart on-failure --drain 10m -- sh {}",
         program.get_program().to_string_lossy(),
         ALONE.join(" "),
         notes.path("app.sh").display()
     );
     let mut terminal = std::process::Command::new("script");
+    terminal.env("SHELL", "/bin/sh");
     terminal.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut terminal = terminal.spawn().expect("script is part of every Debian");
     let mut keys = terminal.stdin.take().expect("stdin is piped");
