@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { ROOT, Sidestream, eventually } from '../churn/parts.mjs';
 import { figuresAreThoseOfTheMetrics } from './figures.mjs';
+import { itRemembersRightly } from './memory.mjs';
 import { checkPalette } from './palette.mjs';
 import { Scripted, each, figure, openDashboard, updates, watch } from './stage.mjs';
 
@@ -261,6 +262,8 @@ async function itIsRight(browser, app) {
   await aPauseHoldsTheFigures(tab, staying);
   await nothingSecretIsShown(tab, side);
   console.log('the keyboard is enough, and a pause holds');
+  await itRemembersRightly(tab);
+  console.log('gaps and clocks do it no harm');
   await itOutlivesTheProgram(tab, app, side);
   await theRulesHold(tab);
   console.log('it outlives the program, and the rules hold');

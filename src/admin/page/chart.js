@@ -11,6 +11,8 @@ const FOOT = 20;
 const SIDE = 54;
 /** The least distance between two times on the axis, in pixels. */
 const TICK_APART = 62;
+/** The most that one character of a time is wide, in pixels. */
+const DIGIT = 7;
 const TICKS_S = [10, 15, 30, 60, 120, 300];
 
 /** Makes an SVG element; attributes only, as the page may have no inline styles. */
@@ -132,10 +134,11 @@ export class Chart {
     }
     for (let time = Math.ceil(scale.from / every) * every; time <= scale.to; time += every) {
       const x = scale.x(time);
-      // A time that would be cut at the edge is left out.
-      if (x < scale.left + 16 || x > scale.right - 16) continue;
-      wanted.push(['line', { x1: x, x2: x, y1: height, y2: height + 4 }]);
       const text = every < 60_000 ? clock(time) : clock(time).slice(0, 5);
+      // A time that would be cut at the edge is left out.
+      const half = (text.length * DIGIT) / 2;
+      if (x < scale.left + half || x > scale.right - half) continue;
+      wanted.push(['line', { x1: x, x2: x, y1: height, y2: height + 4 }]);
       wanted.push(['text', { x, y: height + 16, 'text-anchor': 'middle' }, text]);
     }
     reuse(grid, wanted);
