@@ -6,6 +6,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::wire::Wire;
