@@ -1,8 +1,9 @@
 //! One live thing to watch: the latest state or the recent events of one source, and the subscribers that wait for more.
 //!
-//! A topic knows no HTTP. Its source writes through it (`snapshot`, `event`, `trouble`, `end` …), its subscribers read
-//! through a [`Cursor`]: a position, not a queue, so a slow reader costs a number. What a reader gets depends on the
-//! [`Store`]: of *state* the latest, of a *log* every event in order, once, or [`Delivery::Lagged`].
+//! A topic knows no HTTP. Its source writes through it (`snapshot`, `event`, `trouble`, `end` …; in `writer`), its
+//! subscribers read through a [`Cursor`] (in `reader`): a position, not a queue, so a slow reader costs a number. What a
+//! reader gets depends on the [`Store`]: of *state* the latest, of a *log* every event in order, once, or
+//! [`Delivery::Lagged`].
 //!
 //! Life of a topic, as its subscribers see it:
 //!
@@ -16,7 +17,6 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
 };
 
 use http::uri::PathAndQuery;
@@ -26,19 +26,25 @@ mod glimpse;
 mod inner;
 mod kept;
 mod phase;
+mod reader;
+mod status_seen;
 mod waiting;
+mod writer;
 
-pub use self::glimpse::{Glance, Glimpse};
+pub use self::{
+    glimpse::{Glance, Glimpse},
+    reader::{Cursor, Delivery, Resumed, Settled, Waiter},
+    status_seen::StatusSeen,
+};
 use self::{
     inner::Inner,
-    kept::{Entry, Id, Kept},
+    kept::{Id, Kept},
     phase::PhaseGauge,
     waiting::Waiting,
 };
 use crate::{
-    event::{self, Frame},
-    metrics::{CloseReason, FrameKind, Metrics, Phase, RouteId},
-    refusal::Refusal,
+    event::Frame,
+    metrics::{CloseReason, Metrics, Phase, RouteId},
     scope::{Lenders, Scope},
 };
 
@@ -103,74 +109,6 @@ pub struct End {
     pub finished: bool,
 }
 
-/// The status field that was found, for people: the pointer, and the last values as the app wrote them. Most topics of a
-/// route have the same past, and share this.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusSeen {
-    /// JSON pointer.
-    pub pointer: String,
-    /// The last different values, shortened, the newest last; there is one at least.
-    values: Box<[Arc<str>]>,
-}
-
-/// So many values are kept of each topic.
-const VALUES_MAX: usize = 8;
-
-/// A reader's place in a topic.
-#[derive(Debug, Default)]
-pub struct Cursor {
-    seq: u64,
-    /// The newest entry when this reader joined: up to here is its past, of which it gets what newcomers get, as a replay.
-    /// Whatever comes after is news to it, even while it still waits to be let in.
-    joined_at: u64,
-    /// The next greeting to deliver, and where greetings end for this reader.
-    greeting: (usize, usize),
-    /// Where its waker stands.
-    pub(crate) waiter: Waiter,
-}
-
-/// The place of a waker in a topic, if it has one, and the count of wakes that keeps it valid.
-#[derive(Debug, Default)]
-pub struct Waiter(Option<(u64, usize)>);
-
-/// What a reader gets next.
-#[derive(Clone, Debug)]
-pub enum Delivery {
-    /// A frame to send.
-    Frame {
-        /// The encoded event, shared by all readers.
-        frame: Frame,
-        /// What it is counted as.
-        kind: FrameKind,
-        /// When the app's answer was read.
-        at: Instant,
-    },
-    /// The topic is over.
-    End(End),
-    /// The reader fell out of the replay window.
-    Lagged,
-}
-
-/// Where a newcomer stands, once the app has spoken.
-#[derive(Debug)]
-pub enum Settled {
-    /// Open the stream.
-    Open,
-    /// The app decided against it, and its words go to the client.
-    Refused(Arc<Refusal>),
-}
-
-/// How a reader that came with a `Last-Event-ID` was placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resumed {
-    /// It has nothing of this topic; it gets what newcomers get.
-    New,
-    /// It goes on where it stopped.
-    Here,
-    /// It has the end already, and needs nothing more.
-    Finished,
-}
-
 /// What the admin side shows of a topic.
 #[derive(Clone, Debug)]
 pub struct TopicView {
@@ -192,29 +130,6 @@ fn standing_at(target: &str, id: &Id) -> u64 {
     let mut hasher = DefaultHasher::new();
     (target, id).hash(&mut hasher);
     hasher.finish()
-}
-
-// === impl StatusSeen ===
-
-impl StatusSeen {
-    /// `value` at `pointer`, after what was there `before`.
-    pub fn after(before: Option<&Self>, pointer: &str, value: &str) -> Self {
-        let earlier = before.map_or(&[][..], |before| &before.values);
-        let mut values: Vec<_> = earlier.iter().filter(|earlier| ***earlier != *value).cloned().collect();
-        values.drain(..values.len().saturating_sub(VALUES_MAX - 1));
-        values.push(value.into());
-        Self { pointer: pointer.to_owned(), values: values.into() }
-    }
-
-    /// The last value.
-    pub fn value(&self) -> &str {
-        self.values.last().expect("there is one at least")
-    }
-
-    /// The last different values, the newest last.
-    pub fn values(&self) -> impl Iterator<Item = &str> {
-        self.values.iter().map(|value| &**value)
-    }
 }
 
 // === impl Topic ===
@@ -275,153 +190,6 @@ impl Topic {
         }
     }
 
-    // --- written by the source ---
-
-    /// The job's latest status, and its end if this is the last. The same id again only confirms it. True when
-    /// subscribers get something new.
-    pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {
-        let mut inner = self.lock();
-        let was_told = inner.recovered(at);
-        let known = inner.kept.newest().is_some_and(|entry| entry.id.is(id));
-        if !known {
-            let seq = inner.next_seq();
-            // State, not a log: only the newest is kept, so a reader that was away gets the latest.
-            inner.kept.replace(Entry { seq, id: Id::new(id), frame, at });
-            self.metrics.route(self.key.route).events_published.inc();
-            inner.end = None;
-        } else if was_told {
-            inner.tell_again(at);
-        }
-        let mut is_news = !known;
-        match end {
-            // The same end again keeps its place: whoever got it is not told twice.
-            Some(end) if inner.end.is_none() => {
-                let seq = inner.next_seq();
-                inner.end = Some(Box::new((seq, end)));
-                is_news = true;
-            }
-            Some(_) => {}
-            None => inner.end = None,
-        }
-        if inner.end.is_some() {
-            inner.phase.set(Phase::Ended);
-        }
-        if is_news {
-            inner.wake();
-        }
-        !known
-    }
-
-    /// One event of the app's stream, with the id it carries on our wire.
-    pub fn event(&self, id: Option<&str>, frame: Frame, at: Instant) {
-        let mut inner = self.lock();
-        inner.recovered(at);
-        let seq = inner.next_seq();
-        let entry = Entry { seq, id: id.map_or(Id::None, Id::new), frame, at };
-        let greeting = match self.store {
-            Store::State => 0,
-            Store::Log { greeting, .. } => greeting,
-        };
-        if !inner.kept.push(entry, greeting) {
-            self.metrics.route(self.key.route).greeting_cuts.inc();
-        }
-        self.metrics.route(self.key.route).events_published.inc();
-        inner.wake();
-    }
-
-    /// The app answered as expected, with nothing new.
-    pub fn confirm(&self) {
-        let mut inner = self.lock();
-        let now = Instant::now();
-        if inner.recovered(now) && self.store == Store::State {
-            inner.tell_again(now);
-        }
-    }
-
-    /// The app answered that a job which is over still is.
-    pub fn confirm_ended(&self) {
-        let mut inner = self.lock();
-        inner.settle();
-        inner.checked_at = Some(Instant::now());
-    }
-
-    /// A new stream of the app begins; its first events are a new greeting.
-    pub fn stream_began(&self) {
-        let mut inner = self.lock();
-        if let Some(log) = inner.kept.log_mut() {
-            log.begin_greeting();
-        }
-        inner.recovered(Instant::now());
-    }
-
-    /// The app is in trouble. Streams stay open, and are told once per outage if there is a `notice`.
-    pub fn trouble(&self, notice: Option<Frame>) {
-        let mut inner = self.lock();
-        inner.settle();
-        // A job that is over stays so: whoever comes back to it gets its end as it was.
-        if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
-            inner.phase.set(Phase::Degraded);
-            inner.notice = None;
-            if let Some(frame) = notice {
-                let seq = inner.next_seq();
-                inner.notice = Some(Box::new(Entry { seq, id: Id::None, frame, at: Instant::now() }));
-                inner.wake();
-            }
-        }
-    }
-
-    /// The app decided against whoever asks. Nobody gets data from this topic any more.
-    pub fn refuse(&self, refusal: Refusal) {
-        let mut inner = self.lock();
-        inner.refusal = Some(Arc::new(refusal));
-        inner.settled = true;
-        inner.phase.set(Phase::Ended);
-        inner.wake();
-    }
-
-    /// It is over; subscribers get what is left and then `end`.
-    pub fn end(&self, end: End) {
-        let mut inner = self.lock();
-        inner.settled = true;
-        inner.notice = None;
-        inner.phase.set(Phase::Ended);
-        inner.checked_at = Some(Instant::now());
-        let seq = inner.next_seq();
-        inner.end = Some(Box::new((seq, end)));
-        inner.wake();
-    }
-
-    /// The job is over, by another sign than its status: subscribers are told `done` with the latest status.
-    pub fn finish(&self) {
-        let frame = self.lock().kept.newest().map(|entry| event::done(&entry.frame));
-        self.end(End { frame, reason: CloseReason::Done, finished: true });
-    }
-
-    /// What is known is too old for a newcomer: the source asks again, and newcomers wait for it.
-    pub fn unsettle(&self) {
-        self.lock().settled = false;
-    }
-
-    /// Whether newcomers are let in at once.
-    pub fn is_settled(&self) -> bool {
-        self.lock().settled
-    }
-
-    /// The status field found.
-    pub fn status(&self) -> Option<Arc<StatusSeen>> {
-        self.lock().status.clone()
-    }
-
-    /// Remembers the status field found, for people.
-    pub fn status_seen(&self, status: Option<Arc<StatusSeen>>) {
-        self.lock().status = status;
-    }
-
-    /// Wakes all subscribers to look at what else concerns them: a lender was denied.
-    pub fn nudge(&self) {
-        self.lock().wake();
-    }
-
     // --- asked by the hub and the source ---
 
     /// Over, or refused: no event will come unless the source asks again.
@@ -458,96 +226,6 @@ impl Topic {
     pub fn view(&self) -> TopicView {
         let inner = self.lock();
         TopicView { phase: inner.phase.current(), checked_at: inner.checked_at, status: inner.status.clone() }
-    }
-
-    // --- read by subscribers ---
-
-    /// A number that grows with everything that readers get, and with nothing else.
-    pub fn newest(&self) -> u64 {
-        self.lock().last_seq
-    }
-
-    /// A reader that is there from now on; to be placed when it is let in.
-    pub fn join(&self) -> Cursor {
-        Cursor { joined_at: self.lock().newest_seq(), ..Cursor::default() }
-    }
-
-    /// Ready when the app has spoken, or is known to be in trouble.
-    pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
-        let mut inner = self.lock();
-        if !inner.settled {
-            inner.wait(cx.waker().clone(), &mut cursor.waiter);
-            return Poll::Pending;
-        }
-        Poll::Ready(match &inner.refusal {
-            Some(refusal) => Settled::Refused(Arc::clone(refusal)),
-            None => Settled::Open,
-        })
-    }
-
-    /// Places a newcomer. An id that is not known here is no error: it is a newcomer like any other.
-    pub fn place(&self, cursor: &mut Cursor, last_event_id: Option<&str>) -> Resumed {
-        let inner = self.lock();
-        let wanted = last_event_id.filter(|id| !id.is_empty());
-        let known = wanted.and_then(|id| inner.kept.find(id));
-        if known.is_none()
-            && let (Some(id), Some(log)) = (wanted, inner.kept.log())
-            && log.before_window.is(id)
-        {
-            cursor.seq = log.dropped_seq;
-            return Resumed::Here;
-        }
-        if let Some(seen) = known {
-            let is_last = inner.kept.newest().is_some_and(|last| last.seq == seen.seq);
-            cursor.seq = seen.seq;
-            let over = inner.end.as_ref().is_some_and(|end| end.1.finished);
-            return if is_last && over { Resumed::Finished } else { Resumed::Here };
-        }
-        if let Store::Log { latest, .. } = self.store
-            && let Some(log) = inner.kept.log()
-        {
-            if last_event_id.is_some_and(|id| !id.is_empty()) {
-                self.metrics.route(self.key.route).replay_misses.inc();
-            }
-            let newest = cursor.joined_at;
-            cursor.greeting = (0, log.greeting.partition_point(|entry| entry.seq <= newest));
-            let greeted = log.greeting[..cursor.greeting.1].last().map_or(0, |entry| entry.seq);
-            // One before the newest event, if that is wanted and is not a greeting already.
-            cursor.seq = if latest && newest > greeted { newest - 1 } else { newest };
-        }
-        Resumed::New
-    }
-
-    /// The next thing for a reader, or its waker is kept until there is one.
-    pub fn poll_next(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Delivery> {
-        let mut inner = self.lock();
-        match inner.news(cursor) {
-            Some(delivery) => Poll::Ready(delivery),
-            None => {
-                inner.wait(cx.waker().clone(), &mut cursor.waiter);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// The next thing for a reader, if there is one.
-    pub fn try_next(&self, cursor: &mut Cursor) -> Option<Delivery> {
-        self.lock().news(cursor)
-    }
-
-    /// The newest event, if it is all that readers who are nearly up to date can be told.
-    pub fn glimpse(&self) -> Option<Glimpse> {
-        Glimpse::of(self.addr(), &self.lock())
-    }
-
-    /// Keeps a waker for the next wake-up, on behalf of several readers that are woken together.
-    pub fn listen(&self, waker: Waker, listener: &mut Waiter) {
-        self.lock().wait(waker, listener);
-    }
-
-    /// A reader leaves: its waker goes.
-    pub fn forget(&self, waiter: &mut Waiter) {
-        self.lock().forget(waiter);
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod answer;
 mod connection;
+mod connector;
 #[cfg(test)]
 pub(crate) mod memory;
 mod pool;
 mod relay;
+mod socket;
 mod upload;
 
 use std::{error::Error, io, sync::Arc, time::Duration};
@@ -20,7 +22,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 pub use self::answer::AnswerBody;
 pub(crate) use self::upload::{RequestBody, SentUpload};
 use self::{
-    connection::{AppConnection, Connector, Unanswered},
+    connection::{AppConnection, Unanswered},
+    connector::Connector,
     pool::Pool,
 };
 use crate::{files::Files, metrics::Outcome};

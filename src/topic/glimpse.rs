@@ -5,7 +5,7 @@
 
 use tokio::time::Instant;
 
-use super::{Cursor, Entry, Topic, inner::Inner};
+use super::{Cursor, Topic, inner::Inner, kept::Entry};
 use crate::{event::Frame, metrics::FrameKind};
 
 /// A topic's newest event, of which it is known that nothing else is to be told behind it.

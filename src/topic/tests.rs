@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
-    task::Wake,
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::{
     hub::tests::{Bench, LOG, done, frame, gone, refusal},
+    metrics::FrameKind,
     subscription::Subscription,
 };
 

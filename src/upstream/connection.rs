@@ -8,24 +8,11 @@
 use std::{
     fmt,
     future::poll_fn,
-    io::{self, IoSlice},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU32,
-            Ordering::{Acquire, Relaxed, Release},
-        },
-    },
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
-use futures_util::{future::BoxFuture, task::AtomicWaker};
-use http::{
-    Request, Response, Uri,
-    uri::{Authority, PathAndQuery, Scheme},
-};
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::{
@@ -33,49 +20,20 @@ use hyper::{
         http1::{self, SendRequest},
     },
 };
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    task::unconstrained,
-};
-use tower_service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::task::unconstrained;
 
-use super::{BoxError, RequestBody, UpstreamError, relay::Relay};
-use crate::{
-    files::{Files, Socket},
-    tcp::{self, Lent},
+use super::{
+    RequestBody,
+    relay::Relay,
+    socket::{AppStream, ConnectionTag},
 };
 
 /// Bound of hyper's buffers for one connection: an answer's head must fit, and a slow reader costs no more than this.
 const MAX_BUFFER: usize = 64 * 1024;
 
-/// Reads in a row before whoever drives the connection has its turn. hyper goes on for as long as there is something to read,
-/// informational heads without end for one, and meanwhile nobody would look at the clock.
-const READS: u32 = 16;
-
 /// hyper's connection, which can switch protocols; hyper does not name that type.
 type Driver = BoxFuture<'static, hyper::Result<()>>;
-
-/// Opens connections to the app.
-#[derive(Clone, Debug)]
-pub(super) struct Connector {
-    http: HttpConnector,
-    /// The app, as the connector wants to be told of it.
-    address: Uri,
-    /// How long it may take until a connection is there, with all that comes before it.
-    timeout: Duration,
-    /// Where its connections are counted; `None` where nothing counts them.
-    files: Option<Arc<Files>>,
-    /// Takes the place of TCP, so that a test can hold the clock.
-    #[cfg(test)]
-    pub(super) memory: Option<super::memory::App>,
-}
-
-#[cfg(not(test))]
-type Transport = TcpStream;
-#[cfg(test)]
-type Transport = super::memory::Transport;
 
 /// One connection to the app, between two requests or in one.
 pub(super) struct AppConnection {
@@ -101,96 +59,6 @@ pub(super) enum Unanswered {
     },
 }
 
-/// What can be known and done about a connection from outside.
-#[derive(Clone, Debug)]
-pub(super) struct ConnectionTag(Arc<State>);
-
-#[derive(Debug)]
-struct State {
-    /// The socket, until the stream is dropped.
-    socket: Lent,
-    /// A request was answered on it. Set by the one who got the answer.
-    has_answered: AtomicBool,
-    /// Nothing was read since something was written. Set and cleared by the stream.
-    is_silent: AtomicBool,
-    is_aborted: AtomicBool,
-    /// Reads in a row so far. Counted by the stream.
-    reads: AtomicU32,
-    /// The task that drives the connection.
-    task: AtomicWaker,
-}
-
-/// The socket.
-#[derive(Debug)]
-pub(super) struct AppStream {
-    stream: Transport,
-    tag: Arc<State>,
-    _counted: Option<Socket>,
-}
-
-// === impl Connector ===
-
-impl Connector {
-    /// Connects to `authority` within `timeout`, with what `http` is set to. Connections are counted among the open
-    /// `files`, if there are any to count.
-    pub(super) fn new(
-        mut http: HttpConnector,
-        authority: Authority,
-        timeout: Duration,
-        files: Option<Arc<Files>>,
-    ) -> Self {
-        // Divided among the addresses of a name, so that one that drops our packets leaves time for the next.
-        http.set_connect_timeout(Some(timeout));
-        let mut address = http::uri::Parts::default();
-        address.scheme = Some(Scheme::HTTP);
-        address.authority = Some(authority);
-        address.path_and_query = Some(PathAndQuery::from_static("/"));
-        let address = Uri::from_parts(address).expect("a scheme, an authority and a path make an URI");
-        Self {
-            http,
-            address,
-            timeout,
-            files,
-            #[cfg(test)]
-            memory: None,
-        }
-    }
-
-    /// A new connection.
-    ///
-    /// # Errors
-    /// When the name does not resolve, or nobody takes the connection in time.
-    pub(super) async fn connect(&self) -> Result<AppStream, UpstreamError> {
-        #[cfg(test)]
-        if let Some(app) = &self.memory {
-            let stream = app.connect().map_err(|error| UpstreamError::connecting(error.into()))?;
-            return Ok(AppStream { stream, tag: Arc::new(State::new(Lent::nothing())), _counted: None });
-        }
-        let counted = self.files.as_ref().map(Files::opened);
-        let stream = within(self.timeout, self.http.clone(), self.address.clone()).await?;
-        let tag = Arc::new(State::new(Lent::new(&stream)));
-        #[allow(clippy::useless_conversion, reason = "in tests it is one")]
-        Ok(AppStream { stream: stream.into(), tag, _counted: counted })
-    }
-}
-
-/// Connects in time, or not at all. The connector's own time begins when the name has resolved, and a name server that
-/// does not answer takes as long as the system lets it.
-async fn within<R>(timeout: Duration, mut http: HttpConnector<R>, address: Uri) -> Result<TcpStream, UpstreamError>
-where
-    HttpConnector<R>: Service<Uri, Response = TokioIo<TcpStream>>,
-    <HttpConnector<R> as Service<Uri>>::Error: Into<BoxError>,
-{
-    let connecting = async {
-        poll_fn(|cx| http.poll_ready(cx)).await?;
-        http.call(address).await
-    };
-    match tokio::time::timeout(timeout, connecting).await {
-        Ok(connected) => Ok(connected.map_err(|error| UpstreamError::connecting(error.into()))?.into_inner()),
-        Err(_) => Err(UpstreamError::ConnectTimeout),
-    }
-}
-
 // === impl AppConnection ===
 
 impl fmt::Debug for AppConnection {
@@ -206,7 +74,7 @@ impl AppConnection {
     /// # Errors
     /// When hyper refuses, which it has no reason to.
     pub(super) async fn new(stream: AppStream) -> hyper::Result<Box<Self>> {
-        let tag = ConnectionTag(Arc::clone(&stream.tag));
+        let tag = stream.tag();
         let (sender, driver) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await?;
         let driver: Driver = Box::pin(driver.with_upgrades());
         Ok(Box::new(Self { sender, driver: Some(driver), relay: Relay::new(), tag }))
@@ -221,7 +89,7 @@ impl AppConnection {
 
     /// Whether the app has closed it, or spoken unasked, as the kernel knows: the reactor may not have told yet.
     pub(super) fn is_over(&self) -> bool {
-        self.tag.0.socket.with(tcp::has_spoken).unwrap_or_default()
+        self.tag.is_over()
     }
 
     /// Polls what would wake this connection's task, on that task. See [`Relay::quietly`].
@@ -255,10 +123,10 @@ impl AppConnection {
             .await;
             match answered {
                 Ok(response) => {
-                    self.tag.0.has_answered.store(true, Release);
+                    self.tag.answered();
                     Ok((response, self))
                 }
-                Err(error) => Err(self.tag.unanswered(error)),
+                Err(error) => Err(Unanswered::of(error, &self.tag)),
             }
         }
     }
@@ -294,157 +162,15 @@ fn poll_driver(driver: &mut Option<Driver>, cx: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
-// === impl ConnectionTag ===
+// === impl Unanswered ===
 
-impl ConnectionTag {
-    fn unanswered(&self, mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
+impl Unanswered {
+    fn of(mut error: TrySendError<Request<RequestBody>>, tag: &ConnectionTag) -> Self {
         if let Some(request) = error.take_message() {
-            return Unanswered::NotSent(Box::new(request));
+            return Self::NotSent(Box::new(request));
         }
         // A connection that had answered before, and said nothing to the request on which it failed.
-        let died_idle = self.0.has_answered.load(Acquire) && self.0.is_silent.load(Acquire);
-        Unanswered::Broken { error: error.into_error(), died_idle }
-    }
-
-    /// That of no connection.
-    #[cfg(test)]
-    pub(super) fn nothing() -> Self {
-        Self(Arc::new(State::new(Lent::nothing())))
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_aborted(&self) -> bool {
-        self.0.is_aborted.load(Acquire)
-    }
-
-    /// Ends the connection in whatever it does. hyper alone would first try to send what it has buffered, for ever
-    /// if the app does not read.
-    pub(super) fn abort(&self) {
-        self.0.is_aborted.store(true, Release);
-        self.0.task.wake();
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn new(socket: Lent) -> Self {
-        Self {
-            socket,
-            has_answered: AtomicBool::default(),
-            is_silent: AtomicBool::default(),
-            is_aborted: AtomicBool::default(),
-            reads: AtomicU32::default(),
-            task: AtomicWaker::default(),
-        }
-    }
-}
-
-// === impl AppStream ===
-
-impl AppStream {
-    fn check(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        self.tag.task.register(cx.waker());
-        match self.tag.is_aborted.load(Acquire) {
-            false => Ok(()),
-            true => Err(io::ErrorKind::ConnectionAborted.into()),
-        }
-    }
-
-    fn check_write(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        self.check(cx)?;
-        // Even a write that fails makes it silent: whatever is read afterwards would be the answer.
-        self.tag.is_silent.store(true, Release);
-        Ok(())
-    }
-}
-
-impl AsyncRead for AppStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check(cx)?;
-        let reads = self.tag.reads.load(Relaxed);
-        if reads >= READS {
-            self.tag.reads.store(0, Relaxed);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.tag.reads.store(if read.is_pending() { 0 } else { reads + 1 }, Relaxed);
-        ready!(read)?;
-        if buf.filled().len() > before {
-            self.tag.is_silent.store(false, Release);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for AppStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check_write(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.check_write(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Drop for AppStream {
-    fn drop(&mut self) {
-        self.tag.socket.withdraw();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{future::Pending, net::SocketAddr, vec};
-
-    use hyper_util::client::legacy::connect::dns::Name;
-
-    use super::*;
-
-    /// Takes every name, and never tells an address.
-    #[derive(Clone, Debug)]
-    struct SilentResolver;
-
-    impl Service<Name> for SilentResolver {
-        type Response = vec::IntoIter<SocketAddr>;
-        type Error = io::Error;
-        type Future = Pending<io::Result<Self::Response>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Name) -> Self::Future {
-            std::future::pending()
-        }
-    }
-
-    // The system's resolver alone may take half a minute.
-    #[tokio::test(start_paused = true)]
-    async fn a_name_server_that_does_not_answer_counts_into_the_time_to_connect() {
-        let http = HttpConnector::new_with_resolver(SilentResolver);
-        let connecting = within(Duration::from_secs(5), http, Uri::from_static("http://app.test:3000/"));
-        let connected = tokio::time::timeout(Duration::from_secs(6), connecting).await.expect("in time");
-        assert!(matches!(connected, Err(UpstreamError::ConnectTimeout)), "{connected:?}");
+        let died_idle = tag.is_silent_again();
+        Self::Broken { error: error.into_error(), died_idle }
     }
 }

@@ -22,7 +22,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{BoxError, connection::ConnectionTag};
+use super::{BoxError, socket::ConnectionTag};
 use crate::wire::WireState;
 
 /// After the app's answer is complete, an upload that moves nothing for this long is given up. Long enough for an app

@@ -5,14 +5,15 @@ use std::{
     net::TcpStream,
 };
 
-use super::*;
+use super::{tick::TICK, walk::BATCH, *};
 use crate::{
     connections::Connections,
     event::HeartbeatForm,
     hub::tests::{Bench, LOG, done, frame},
     metrics::{InvalidStateSide, RouteId, Transport},
     route::{Route, RouteDefaults},
-    shard::Shards,
+    shard::{Adopted, Shards},
+    stream::body::Pacing,
     subscription::Subscription,
     topic::Store,
 };

@@ -1,0 +1,167 @@
+//! A topic as its source has it: what the app says, and how it ends.
+//!
+//! Whatever readers are to get takes the next number and wakes them. An answer that only confirms what they have wakes
+//! nobody but those who wait to be let in.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    End, StatusSeen, Store, Topic,
+    kept::{Entry, Id},
+};
+use crate::{
+    event::{self, Frame},
+    metrics::{CloseReason, Phase},
+    refusal::Refusal,
+};
+
+// === impl Topic ===
+
+impl Topic {
+    /// The job's latest status, and its end if this is the last. The same id again only confirms it. True when
+    /// subscribers get something new.
+    pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {
+        let mut inner = self.lock();
+        let was_told = inner.recovered(at);
+        let known = inner.kept.newest().is_some_and(|entry| entry.id.is(id));
+        if !known {
+            let seq = inner.next_seq();
+            // State, not a log: only the newest is kept, so a reader that was away gets the latest.
+            inner.kept.replace(Entry { seq, id: Id::new(id), frame, at });
+            self.metrics.route(self.key.route).events_published.inc();
+            inner.end = None;
+        } else if was_told {
+            inner.tell_again(at);
+        }
+        let mut is_news = !known;
+        match end {
+            // The same end again keeps its place: whoever got it is not told twice.
+            Some(end) if inner.end.is_none() => {
+                let seq = inner.next_seq();
+                inner.end = Some(Box::new((seq, end)));
+                is_news = true;
+            }
+            Some(_) => {}
+            None => inner.end = None,
+        }
+        if inner.end.is_some() {
+            inner.phase.set(Phase::Ended);
+        }
+        if is_news {
+            inner.wake();
+        }
+        !known
+    }
+
+    /// One event of the app's stream, with the id it carries on our wire.
+    pub fn event(&self, id: Option<&str>, frame: Frame, at: Instant) {
+        let mut inner = self.lock();
+        inner.recovered(at);
+        let seq = inner.next_seq();
+        let entry = Entry { seq, id: id.map_or(Id::None, Id::new), frame, at };
+        let greeting = match self.store {
+            Store::State => 0,
+            Store::Log { greeting, .. } => greeting,
+        };
+        if !inner.kept.push(entry, greeting) {
+            self.metrics.route(self.key.route).greeting_cuts.inc();
+        }
+        self.metrics.route(self.key.route).events_published.inc();
+        inner.wake();
+    }
+
+    /// The app answered as expected, with nothing new.
+    pub fn confirm(&self) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        if inner.recovered(now) && self.store == Store::State {
+            inner.tell_again(now);
+        }
+    }
+
+    /// The app answered that a job which is over still is.
+    pub fn confirm_ended(&self) {
+        let mut inner = self.lock();
+        inner.settle();
+        inner.checked_at = Some(Instant::now());
+    }
+
+    /// A new stream of the app begins; its first events are a new greeting.
+    pub fn stream_began(&self) {
+        let mut inner = self.lock();
+        if let Some(log) = inner.kept.log_mut() {
+            log.begin_greeting();
+        }
+        inner.recovered(Instant::now());
+    }
+
+    /// The app is in trouble. Streams stay open, and are told once per outage if there is a `notice`.
+    pub fn trouble(&self, notice: Option<Frame>) {
+        let mut inner = self.lock();
+        inner.settle();
+        // A job that is over stays so: whoever comes back to it gets its end as it was.
+        if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
+            inner.phase.set(Phase::Degraded);
+            inner.notice = None;
+            if let Some(frame) = notice {
+                let seq = inner.next_seq();
+                inner.notice = Some(Box::new(Entry { seq, id: Id::None, frame, at: Instant::now() }));
+                inner.wake();
+            }
+        }
+    }
+
+    /// The app decided against whoever asks. Nobody gets data from this topic any more.
+    pub fn refuse(&self, refusal: Refusal) {
+        let mut inner = self.lock();
+        inner.refusal = Some(Arc::new(refusal));
+        inner.settled = true;
+        inner.phase.set(Phase::Ended);
+        inner.wake();
+    }
+
+    /// It is over; subscribers get what is left and then `end`.
+    pub fn end(&self, end: End) {
+        let mut inner = self.lock();
+        inner.settled = true;
+        inner.notice = None;
+        inner.phase.set(Phase::Ended);
+        inner.checked_at = Some(Instant::now());
+        let seq = inner.next_seq();
+        inner.end = Some(Box::new((seq, end)));
+        inner.wake();
+    }
+
+    /// The job is over, by another sign than its status: subscribers are told `done` with the latest status.
+    pub fn finish(&self) {
+        let frame = self.lock().kept.newest().map(|entry| event::done(&entry.frame));
+        self.end(End { frame, reason: CloseReason::Done, finished: true });
+    }
+
+    /// What is known is too old for a newcomer: the source asks again, and newcomers wait for it.
+    pub fn unsettle(&self) {
+        self.lock().settled = false;
+    }
+
+    /// Whether newcomers are let in at once.
+    pub fn is_settled(&self) -> bool {
+        self.lock().settled
+    }
+
+    /// The status field found.
+    pub fn status(&self) -> Option<Arc<StatusSeen>> {
+        self.lock().status.clone()
+    }
+
+    /// Remembers the status field found, for people.
+    pub fn status_seen(&self, status: Option<Arc<StatusSeen>>) {
+        self.lock().status = status;
+    }
+
+    /// Wakes all subscribers to look at what else concerns them: a lender was denied.
+    pub fn nudge(&self) {
+        self.lock().wake();
+    }
+}
