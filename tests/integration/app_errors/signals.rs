@@ -178,7 +178,8 @@ async fn what_was_ignored_at_our_start_stays_ignored() {
     }
 }
 
-// An out-of-memory kill: the next sidecar's app would find its port taken.
+// An out-of-memory kill: the next sidecar's app would find its port taken. The kernel tells the app each time that it gets
+// another parent, which may first be a thread of ours that dies a moment later.
 #[tokio::test]
 async fn the_app_does_not_outlive_us() {
     let (app, notes) = (App::start(), Notes::new());
@@ -188,7 +189,7 @@ async fn the_app_does_not_outlive_us() {
     side.signal(Signal::KILL);
     side.wait_exit().await;
 
-    assert_eq!(notes.written("TERM").await, "TERM\n");
+    notes.written("TERM").await;
     until_gone(pid).await;
 }
 
