@@ -17,6 +17,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use http::uri::PathAndQuery;
@@ -53,6 +54,11 @@ pub const REPLAY_EVENTS_MAX: usize = 1024;
 /// Bytes of events that a log keeps, beside the newest one: with the default 10,000 topics at most 2.5 GiB, and in
 /// practice, with events of some hundred bytes, the count above is reached first.
 pub const REPLAY_BYTES_MAX: usize = 256 * 1024;
+/// What was published within this time is kept beyond these bounds: an app that sends a history in one go is faster than
+/// any shard and any client's line, and who reads as fast as it can must not fall out of the window for that.
+pub const BURST: Duration = Duration::from_secs(10);
+/// By how much a burst may exceed the bounds: 2 MiB and 8,192 events.
+const BURST_FACTOR: usize = 8;
 
 /// What makes two requests watch the same thing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -28,8 +28,8 @@ pub(super) fn slow(route: &RouteFacts) -> Option<Recommendation> {
         severity: Severity::Advice,
         title: "Events are acknowledged, but not read in time",
         evidence: format!(
-            "{slow} of {closed} streams that ended had fallen out of the window of 1,024 events or 256 KiB: their \
-             clients read more slowly than the app sends.",
+            "{slow} of {closed} streams that ended had fallen out of the window of 1,024 events or 256 KiB, and of ten \
+             seconds: their clients read more slowly than the app sends.",
         ),
         change: "fewer or smaller events of the app; or a poll route, whose slow readers get the latest".to_owned(),
         route: Some(route.route.clone()),

@@ -28,7 +28,7 @@ use crate::{
     route::{Route, SourceSpec, SubscribeSpec},
     scope::Lender,
     sse_decode::{Decoded, DecodedEvent, Decoder},
-    topic::{End, Topic},
+    topic::{BURST, End, Topic},
     upstream::AnswerBody,
 };
 
@@ -197,8 +197,19 @@ impl Listener {
         let mut decoded = Vec::new();
         progress.is_named = false;
         let began = Instant::now();
+        let mut is_crowded = self.topic.trim(began);
         let clean = loop {
-            let frame = body.frame().await;
+            let frame = match is_crowded {
+                false => body.frame().await,
+                // When nothing comes for so long, the burst is over, and its readers have it.
+                true => match tokio::time::timeout(BURST, body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => {
+                        is_crowded = self.topic.trim(Instant::now());
+                        continue;
+                    }
+                },
+            };
             // An outage is over with an event, or with a stream that lives, however quiet it is. Not with its mere beginning:
             // an app that cuts each one at once would be asked in a tight loop.
             if began.elapsed() > BACKOFF.1 {
@@ -220,7 +231,7 @@ impl Listener {
             for item in decoded.drain(..) {
                 match item {
                     Decoded::Retry(retry) => progress.reopen = retry.clamp(REOPEN_ASKED.0, REOPEN_ASKED.1),
-                    Decoded::Event(event) => self.publish(progress, event, at),
+                    Decoded::Event(event) => is_crowded = self.publish(progress, event, at),
                 }
             }
             progress.note_id(None, decoder.last_event_id());
@@ -240,7 +251,8 @@ impl Listener {
         Next::Again(jitter(progress.reopen, 0.1))
     }
 
-    fn publish(&self, progress: &mut Progress, event: DecodedEvent, at: Instant) {
+    /// True while a burst is kept beyond the bounds of the window.
+    fn publish(&self, progress: &mut Progress, event: DecodedEvent, at: Instant) -> bool {
         progress.backoff.reset();
         let found = self.spec().status.detect_event(event.name.as_deref(), &event.data);
         progress.terminal = found.verdict.is_terminal();
@@ -261,7 +273,7 @@ impl Listener {
         };
         let place = id.clone().unwrap_or_else(|| progress.last_id.clone());
         let frame = event::encoded(&Event { id, name: event.name, data: event.data });
-        self.topic.event(Some(&place), frame, at);
+        self.topic.event(Some(&place), frame, at)
     }
 
     /// 204: the app wants no more of this.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::{Delivery, REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX, Store};
+use super::{BURST, BURST_FACTOR, Delivery, REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX, Store};
 use crate::{event::Frame, metrics::FrameKind};
 
 /// What is kept. Topics of state are many, so theirs is one entry in place, without a list around it.
@@ -208,16 +208,39 @@ impl Log {
         fits
     }
 
-    /// Keeps the window within its bounds, but always the newest event.
     fn push(&mut self, entry: Entry) {
+        let at = entry.at;
         self.window_bytes += entry.frame.len();
         self.window.push_back(entry);
-        while self.window.len() > 1 && (self.window.len() > REPLAY_EVENTS_MAX || self.window_bytes > REPLAY_BYTES_MAX) {
+        self.trim(at);
+    }
+
+    /// Keeps the window within its bounds, or those of a burst, but always the newest event.
+    pub(super) fn trim(&mut self, now: Instant) {
+        while self.window.len() > 1 && self.is_over(1) {
+            let is_recent = self.window.front().is_some_and(|oldest| now.saturating_duration_since(oldest.at) < BURST);
+            if is_recent && !self.is_over(BURST_FACTOR) {
+                return;
+            }
             let Some(oldest) = self.window.pop_front() else { return };
             self.window_bytes -= oldest.frame.len();
             self.dropped_seq = oldest.seq;
             self.before_window = oldest.id;
         }
+        // A burst leaves no room behind that stays empty.
+        if self.window.capacity() > 2 * REPLAY_EVENTS_MAX {
+            self.window.shrink_to(REPLAY_EVENTS_MAX);
+        }
+    }
+
+    /// Whether a burst is kept beyond the bounds.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.window.len() > 1 && self.is_over(1)
+    }
+
+    /// Whether there is more than so many times what the window is to hold.
+    fn is_over(&self, factor: usize) -> bool {
+        self.window.len() > REPLAY_EVENTS_MAX * factor || self.window_bytes > REPLAY_BYTES_MAX * factor
     }
 
     #[cfg(test)]

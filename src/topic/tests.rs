@@ -221,7 +221,7 @@ async fn a_glimpse_is_enough_for_readers_that_are_up_to_date_but_for_the_newest(
         assert!(topic.glimpse().is_none(), "nothing is known yet");
         let publish = |id: &str| match store {
             Store::State => assert!(snapshot(&topic, id, None)),
-            Store::Log { .. } => topic.event(Some(id), frame(id), Instant::now()),
+            Store::Log { .. } => drop(topic.event(Some(id), frame(id), Instant::now())),
         };
         for id in ["1", "2"] {
             publish(id);
@@ -305,6 +305,7 @@ async fn who_has_the_last_event_before_the_window_goes_on_at_its_beginning() {
     let _first = bench.watch(LOG);
     let last = u32::try_from(REPLAY_EVENTS_MAX).unwrap() + 2;
     events(&bench.topic(), 1..=last);
+    bench.topic().trim(Instant::now() + BURST);
     let mut back = placed(&bench, LOG, Some("2"));
     let mut late = placed(&bench, LOG, Some("1"));
     assert_eq!(read(&mut back).len(), REPLAY_EVENTS_MAX);
@@ -382,6 +383,7 @@ async fn a_reader_one_event_beyond_the_window_is_told_and_one_at_its_edge_is_ser
     let mut edge = placed(&bench, LOG, None);
     let window = u32::try_from(REPLAY_EVENTS_MAX).unwrap();
     events(&bench.topic(), 2..=window + 1);
+    bench.topic().trim(Instant::now() + BURST);
     assert_eq!(read(&mut beyond), ["lagged"]);
     let all = read(&mut edge);
     assert_eq!((all.len(), all[0].as_str()), (REPLAY_EVENTS_MAX, "2"));
@@ -396,11 +398,36 @@ async fn the_window_is_bounded_in_bytes_and_always_holds_the_newest() {
     for id in ["1", "2", "3"] {
         topic.event(Some(id), frame(&half), Instant::now());
     }
+    assert!(!topic.trim(Instant::now() + BURST));
     assert_eq!(topic.lock().kept.log().unwrap().len(), 1);
     assert_eq!(topic.lock().kept.log().unwrap().bytes(), frame(&half).len());
     assert_eq!(read(&mut reader), ["lagged"]);
-    topic.event(Some("4"), frame(&"x".repeat(REPLAY_BYTES_MAX * 2)), Instant::now());
+    let huge = frame(&"x".repeat(REPLAY_BYTES_MAX * 2));
+    assert!(!topic.event(Some("4"), huge, Instant::now() + BURST));
     assert_eq!(topic.lock().kept.log().unwrap().len(), 1);
+}
+
+// An app that sends a history in one go is faster than any reader.
+#[tokio::test]
+async fn a_burst_is_kept_for_its_readers_for_a_while_and_within_bounds_of_its_own() {
+    let bench = Bench::new(10);
+    let [mut quick, mut slow] = [placed(&bench, LOG, None), placed(&bench, LOG, None)];
+    let topic = bench.topic();
+    let window = u32::try_from(REPLAY_EVENTS_MAX).unwrap();
+    let all = 2 * window;
+    events(&topic, 1..=all);
+    assert_eq!(read(&mut quick).len(), 2 * REPLAY_EVENTS_MAX);
+    assert!(topic.trim(Instant::now()), "it goes on");
+    assert!(!topic.trim(Instant::now() + BURST), "it is over");
+    assert_eq!(topic.lock().kept.log().unwrap().len(), REPLAY_EVENTS_MAX);
+    assert_eq!(read(&mut slow), ["lagged"]);
+
+    let half = "x".repeat(REPLAY_BYTES_MAX / 2);
+    for _ in 0..100 {
+        topic.event(None, frame(&half), Instant::now());
+    }
+    let bytes = topic.lock().kept.log().unwrap().bytes();
+    assert!((REPLAY_BYTES_MAX..=8 * REPLAY_BYTES_MAX).contains(&bytes), "{bytes}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     End, StatusSeen, Store, Topic,
-    kept::{Entry, Id},
+    kept::{Entry, Id, Log},
 };
 use crate::{
     event::{self, Frame},
@@ -55,8 +55,9 @@ impl Topic {
         !known
     }
 
-    /// One event of the app's stream, with the id it carries on our wire.
-    pub fn event(&self, id: Option<&str>, frame: Frame, at: Instant) {
+    /// One event of the app's stream, with the id it carries on our wire. True while a burst is kept beyond the bounds of the
+    /// window, to be [trimmed](Topic::trim) when it is over.
+    pub fn event(&self, id: Option<&str>, frame: Frame, at: Instant) -> bool {
         let mut inner = self.lock();
         inner.recovered(at);
         let seq = inner.next_seq();
@@ -70,6 +71,15 @@ impl Topic {
         }
         self.metrics.route(self.key.route).events_published.inc();
         inner.wake();
+        inner.kept.log().is_some_and(Log::is_crowded)
+    }
+
+    /// Lets go of what a burst has left beyond the bounds of the window, as of `now`. True while there still is some.
+    pub fn trim(&self, now: Instant) -> bool {
+        let mut inner = self.lock();
+        let Some(log) = inner.kept.log_mut() else { return false };
+        log.trim(now);
+        log.is_crowded()
     }
 
     /// The app answered as expected, with nothing new.

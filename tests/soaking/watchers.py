@@ -10,8 +10,9 @@ from stream import Gone, Stream
 
 # Stands in every cookie, and so must stand in no line of the log.
 SECRET = 'k33psecret'
-# How long after the end of a session its streams may still be open: the next poll finds out.
-SESSION_GRACE_MS = 4_000
+# How long after the end of a session its streams may still be open: the next poll finds out, which takes a while on a
+# machine with other work to do. A stream that does not hear of it lives on for minutes.
+SESSION_GRACE_MS = 15_000
 # After an outage the app is asked again with a back-off, which in these short ones stays below this.
 OUTAGE_ECHO_MS = 5_000
 # Milliseconds between two tries of who was refused a connection, as an EventSource waits.

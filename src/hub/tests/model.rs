@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use proptest::prelude::*;
 
 use super::*;
-use crate::topic::{Delivery, REPLAY_EVENTS_MAX, Resumed};
+use crate::topic::{BURST, Delivery, REPLAY_EVENTS_MAX, Resumed};
 
 mod step;
 
@@ -82,7 +82,11 @@ impl Model {
                             // A job that had ended runs again.
                             (published.ended, published.finished) = (false, false);
                         }
-                        Store::Log { .. } => topic.event(Some(&text), frame(&text), Instant::now()),
+                        Store::Log { .. } => {
+                            topic.event(Some(&text), frame(&text), Instant::now());
+                            // As if it had been published a while ago: the window has its bounds.
+                            topic.trim(Instant::now() + BURST);
+                        }
                     }
                 }
             }),

@@ -101,7 +101,7 @@ fn joins_leaves_and_ends_of_lingers_at_once_leave_no_source_and_no_count_behind(
                         match (turn + thread) % 50 {
                             7 => subscription.topic().end(gone()),
                             23 => subscription.topic().refuse(refusal()),
-                            _ => subscription.topic().event(None, frame("x"), Instant::now()),
+                            _ => drop(subscription.topic().event(None, frame("x"), Instant::now())),
                         }
                         kept.push(subscription);
                         if kept.len() > (turn % 3) as usize {

@@ -14,7 +14,7 @@ use crate::{
     metrics::Transport,
     route::Share,
     scope::Lender,
-    topic::{REPLAY_EVENTS_MAX, Store},
+    topic::{BURST, REPLAY_EVENTS_MAX, Store},
     wire::Wire,
 };
 
@@ -216,6 +216,7 @@ async fn a_reader_that_fell_out_of_the_window_is_closed_as_slow() {
     for _ in 0..=REPLAY_EVENTS_MAX {
         stand.bench.topic().event(None, frame("x"), Instant::now());
     }
+    stand.bench.topic().trim(Instant::now() + BURST);
     assert_eq!(stand.next().await.0, None);
     assert_eq!(stand.close(), [CloseReason::Slow]);
 }

@@ -103,6 +103,34 @@ async fn every_event_reaches_every_subscriber_in_order_and_once() {
     assert_eq!((published, framed), (EVENTS as f64, 20.0 * EVENTS as f64));
 }
 
+/// An app that sends its history when it is asked is faster than any reader; who reads at once must get all of it.
+#[tokio::test]
+async fn a_history_sent_in_one_go_reaches_every_reader_whole() {
+    for (count, size) in [(3000, 100), (200, 5_000), (3, 400_000)] {
+        let app = App::start();
+        let events = app.events("/notifications");
+        let side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
+        let mut clients = JoinSet::new();
+        for _ in 0..3 {
+            let request = side.sse("/notifications");
+            clients.spawn(async move {
+                let mut client = request.open().await;
+                for n in 0..count {
+                    let event = client.next_event().await;
+                    assert_eq!(event.id(), n.to_string(), "of {count} events of {size} bytes");
+                }
+            });
+        }
+        side.until_metric("connections_active", &[("route", NOTIFICATIONS_PATH)], 3.0).await;
+
+        let pad = "x".repeat(size);
+        let history: String = (0..count).map(|n| format!("id: {n}\ndata: {pad}\n\n")).collect();
+        events.accept().await.send(history).await;
+
+        clients.join_all().await;
+    }
+}
+
 /// A target of its own, with parameters; the client's query is its own where there is none.
 #[tokio::test]
 async fn the_target_is_the_routes_or_the_clients_own_path_and_query() {
