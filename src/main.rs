@@ -49,7 +49,8 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config, sockets: Sockets) -> Result<app::Exit, String> {
-    let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let shutdown =
+        Shutdown::on_signals(config.command.is_some()).map_err(|error| format!("can't listen for signals: {error}"))?;
     let bound = app::bind(config, sockets).map_err(|error| error.to_string())?;
     Ok(bound.run(shutdown).await)
 }

@@ -3,6 +3,8 @@
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
+use crate::shutdown::is_ignored;
+
 /// What is listened for, as long as the app is.
 #[derive(Debug)]
 pub(super) struct Signals {
@@ -19,12 +21,11 @@ impl Signals {
     /// Listens. From a terminal the app gets SIGQUIT without us, and so do we: both end then, as ever. What was ignored
     /// when we were started (`nohup`) stays ignored, here and in the app.
     pub(super) fn listen(is_in_terminal: bool) -> std::io::Result<Self> {
-        let ignored = ignored();
         let unless = |is_left: bool, kind| if is_left { Ok(None) } else { signal(kind).map(Some) };
         Ok(Self {
             child: signal(SignalKind::child())?,
-            hangup: unless(is_in(ignored, Signal::HUP), SignalKind::hangup())?,
-            quit: unless(is_in_terminal || is_in(ignored, Signal::QUIT), SignalKind::quit())?,
+            hangup: unless(is_ignored(Signal::HUP), SignalKind::hangup())?,
+            quit: unless(is_in_terminal || is_ignored(Signal::QUIT), SignalKind::quit())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
         })
@@ -69,29 +70,5 @@ async fn heard(listener: &mut Option<Listener>) {
     match listener {
         Some(listener) => drop(listener.recv().await),
         None => std::future::pending().await,
-    }
-}
-
-/// The signals that this process ignores, a bit for each; none where the system does not tell.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn is_in(mask: u64, signal: Signal) -> bool {
-    mask >> (signal.as_raw() - 1) & 1 == 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // The Rust runtime ignores SIGPIPE in every program.
-    #[test]
-    fn what_is_ignored_is_known() {
-        let ignored = ignored();
-        assert!(is_in(ignored, Signal::PIPE), "{ignored:x}");
-        assert!(!is_in(ignored, Signal::TERM), "{ignored:x}");
     }
 }

@@ -28,7 +28,7 @@ const LISTEN: &str = "--listen";
 /// A sentence, when an address can't be had.
 pub async fn run(args: DemoArgs) -> Result<Exit, String> {
     let DemoArgs { listen, admin_listen, log: _ } = args;
-    let shutdown = Shutdown::on_signals().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let shutdown = Shutdown::on_signals(false).map_err(|error| format!("can't listen for signals: {error}"))?;
     let demo = DemoApp::bind().await.map_err(|error| format!("can't start the demo's app: {error}"))?;
     let bound = bind(&demo, listen, admin_listen)?;
     let public = bound.public_addrs().next().expect("the demo has one public address");

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use rustix::process::Signal;
+use sidestream::shutdown::is_ignored;
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 
 use crate::harness::{
@@ -128,12 +129,17 @@ async fn a_forwarded_request_may_finish_during_the_drain() {
 #[tokio::test]
 async fn an_idle_process_leaves_without_waiting_for_the_drain_time() {
     let app = App::start();
-    let mut side = Sidestream::before(&app).route(PROGRESS).flag("--drain", "10m").start().await;
-    let _idle_keep_alive = TcpStream::connect(side.addr()).await.expect("it listens");
+    let mut signals = vec![Signal::TERM, Signal::INT];
+    // Of a terminal that has gone, too, unless whoever runs these tests has it ignored.
+    signals.extend((!is_ignored(Signal::HUP)).then_some(Signal::HUP));
+    for signal in signals {
+        let mut side = Sidestream::before(&app).route(PROGRESS).flag("--drain", "10m").start().await;
+        let _idle_keep_alive = TcpStream::connect(side.addr()).await.expect("it listens");
 
-    side.signal(Signal::TERM);
+        side.signal(signal);
 
-    assert_eq!(side.wait_exit().await, Some(0));
+        assert_eq!(side.wait_exit().await, Some(0), "{signal:?}");
+    }
 }
 
 #[tokio::test]
