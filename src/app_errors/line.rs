@@ -1,10 +1,12 @@
 //! One line of the app's output: what it says of the error, and how it stands among others.
 
+use super::lead::Lead;
+
 /// A line longer than this ends here, and the next one begins: who never ends one is counted all the same.
 const LENGTH_MAX: usize = 256 * 1024;
 
-/// What is looked for in a line; what they begin with is in [`IS_FIRST`].
-const PHRASES: [&[u8]; 8] = [
+/// What is looked for in a line; what they begin with is in [`BEGIN`].
+const PHRASES: [&[u8]; 10] = [
     // What the error is called: in brackets it is part of a headline, behind `new` it is source, and as a property it
     // stands below a stack.
     b"ERR_INVALID_STATE",
@@ -17,15 +19,20 @@ const PHRASES: [&[u8]; 8] = [
     // What Next.js says where it prints an error for the second time.
     b"uncaughtException",
     b"unhandledRejection",
+    // What Deno says of the same fault; it has no code for it.
+    b"controller cannot close or enqueue",
+    b"Error: The stream controller cannot close or enqueue",
 ];
-const IS_FIRST: [bool; 256] = {
-    let mut is_first = [false; 256];
+
+/// The phrases that begin with a byte: a bit for each.
+const BEGIN: [u16; 256] = {
+    let mut begin = [0; 256];
     let mut index = 0;
     while index < PHRASES.len() {
-        is_first[PHRASES[index][0] as usize] = true;
+        begin[PHRASES[index][0] as usize] |= 1 << index;
         index += 1;
     }
-    is_first
+    begin
 };
 
 const CODE: usize = 0;
@@ -36,6 +43,8 @@ const MESSAGE: usize = 4;
 const MESSAGE_IN_HEADLINE: usize = 5;
 const UNCAUGHT: usize = 6;
 const UNHANDLED: usize = 7;
+const MESSAGE_OF_DENO: usize = 8;
+const MESSAGE_OF_DENO_IN_HEADLINE: usize = 9;
 
 /// What an error's own first line begins with, if nothing was said before it.
 const NAMES: [&[u8]; 2] = [b"TypeError", b"Error"];
@@ -64,13 +73,15 @@ pub(super) enum Mention {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     length: usize,
-    /// The beginning, to know a place in a source file, an error's name, an indentation.
+    /// The beginning, to know a place in a source file and an error's name.
     head: [u8; 9],
+    lead: Lead,
     has_blank: bool,
     tail: Tail,
     /// How much of each phrase the last bytes were.
     matched: [usize; PHRASES.len()],
-    is_matching: bool,
+    /// Those of which it is not nothing: a bit for each.
+    matching: u16,
     found: [bool; PHRASES.len()],
     /// How often there was a code alone.
     codes: usize,
@@ -108,24 +119,25 @@ impl Line {
             *place = *byte;
         }
         self.length += bytes.len();
+        self.lead.push(bytes);
         self.has_blank = self.has_blank || bytes.iter().any(u8::is_ascii_whitespace);
         self.tail = self.tail.after(bytes);
         for &byte in bytes {
             // Nearly all bytes of an output are none of these.
-            if self.is_matching || IS_FIRST[usize::from(byte)] {
-                self.look(byte);
+            let candidates = self.matching | BEGIN[usize::from(byte)];
+            if candidates != 0 {
+                self.look(byte, candidates);
             }
         }
         self.length >= LENGTH_MAX
     }
 
-    fn look(&mut self, byte: u8) {
-        self.is_matching = false;
-        for (index, (phrase, matched)) in PHRASES.iter().zip(&mut self.matched).enumerate() {
-            if *matched == 0 && phrase[0] != byte {
-                continue;
-            }
-            if advance(phrase, matched, byte) {
+    fn look(&mut self, byte: u8, mut candidates: u16) {
+        self.matching = 0;
+        while candidates != 0 {
+            let index = candidates.trailing_zeros() as usize;
+            candidates &= candidates - 1;
+            if advance(PHRASES[index], &mut self.matched[index], byte) {
                 self.found[index] = true;
                 // Where it is more than a code alone, the code in it was counted, or is about to be.
                 match index {
@@ -134,7 +146,7 @@ impl Line {
                     _ => {}
                 }
             }
-            self.is_matching |= *matched > 0;
+            self.matching |= u16::from(self.matched[index] > 0) << index;
         }
     }
 
@@ -143,7 +155,7 @@ impl Line {
         let line = std::mem::take(self);
         if line.length >= LENGTH_MAX {
             // It goes on, and perhaps in the middle of a phrase.
-            (self.matched, self.is_matching) = (line.matched, line.is_matching);
+            (self.matched, self.matching) = (line.matched, line.matching);
         }
         line
     }
@@ -154,12 +166,14 @@ impl Line {
         if self.found[CODE_IN_HEADLINE] {
             return Some(Mention::Headline { has_code });
         }
-        if is_quote || self.found[CODE_IN_SOURCE] {
+        if is_quote || self.is_source() || self.found[CODE_IN_SOURCE] {
             return None;
         }
-        match (self.found[MESSAGE], has_code) {
+        let has_message = self.found[MESSAGE] || self.found[MESSAGE_OF_DENO];
+        let is_headline = self.found[MESSAGE_IN_HEADLINE] || self.found[MESSAGE_OF_DENO_IN_HEADLINE];
+        match (has_message, has_code) {
             (true, true) => Some(Mention::Headline { has_code }),
-            (true, false) if self.found[MESSAGE_IN_HEADLINE] => Some(Mention::Headline { has_code }),
+            (true, false) if is_headline => Some(Mention::Headline { has_code }),
             (true, false) => Some(Mention::Message),
             (false, true) => Some(Mention::Code { is_property: self.found[CODE_PROPERTY] }),
             (false, false) => None,
@@ -170,8 +184,23 @@ impl Line {
         self.length == 0
     }
 
+    /// How many blanks it begins with.
+    pub(super) fn indent(&self) -> u8 {
+        self.lead.indent()
+    }
+
     pub(super) fn is_indented(&self) -> bool {
-        matches!(self.head[0], b' ' | b'\t')
+        self.indent() > 0
+    }
+
+    /// It is a property of an object: `"message": "…"`.
+    pub(super) fn is_property(&self) -> bool {
+        self.lead.is_property()
+    }
+
+    /// A code frame quotes it from a source file, perhaps for another error.
+    pub(super) fn is_source(&self) -> bool {
+        self.lead.is_source()
     }
 
     /// It closes what was opened above, and is the last line of it.

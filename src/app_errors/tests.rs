@@ -111,6 +111,14 @@ const REPORTS: &[(&str, &str)] = &[
            code: 'ERR_INVALID_STATE'\n}\n",
     ),
     (
+        "next dev, where the error has no code",
+        "TypeError: Invalid state: Controller is already closed\n    at Timeout.tick (app/route.js:24:20)\n\
+         > 24 |         controller.enqueue(message); // Controller is already closed?\n     |                    ^\n\
+         \u{2a2f} uncaughtException: TypeError: Invalid state: Controller is already closed\n    \
+             at Timeout.tick (app/route.js:24:20)\n> 24 |         controller.enqueue(message);\n     \
+              |                    ^\n",
+    ),
+    (
         "in the app's words, and then by itself",
         "stream failed: TypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed\n\
          TypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed\n    \
@@ -127,6 +135,99 @@ const REPORTS: &[(&str, &str)] = &[
          TypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed\n    \
              at Timeout._onTimeout (/srv/e1.js:4:39) {\n  code: 'ERR_INVALID_STATE'\n}\n\nNode.js v20.20.2\n",
     ),
+    ("console.error(message) in a group", "  Invalid state: Controller is already closed\n"),
+    (
+        "the message and then the error, in a group",
+        "  Invalid state: Controller is already closed\n  \
+           TypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed\n      \
+               at Timeout._onTimeout (/srv/e1.js:4:39) {\n    code: 'ERR_INVALID_STATE'\n  }\n",
+    ),
+    ("the message behind a tab", "\tenqueue: Invalid state: Controller is already closed\n"),
+    ("the message behind a sign", " \u{2a2f} Invalid state: Controller is already closed\n"),
+    ("in red, indented", "  \x1b[31mInvalid state: Controller is already closed\x1b[39m\n"),
+    (
+        "debug, with colours",
+        "  \x1b[35;1mapp:sse \x1b[0menqueue failed: Invalid state: Controller is already closed \x1b[35m+27ms\x1b[0m\n",
+    ),
+    (
+        "debug of the whole error, with colours",
+        "  \x1b[36;1mapp:sse \x1b[0mTypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed\n  \
+           \x1b[36;1mapp:sse \x1b[0m    at Timeout._onTimeout (/srv/e1.js:4:39) {\n  \
+           \x1b[36;1mapp:sse \x1b[0m  code: \x1b[32m'ERR_INVALID_STATE'\x1b[39m\n  \
+           \x1b[36;1mapp:sse \x1b[0m} +5ms\n",
+    ),
+    (
+        "consola.error(error)",
+        "\n ERROR  Invalid state: Controller is already closed\n\n    \
+             at ReadableStreamDefaultController.enqueue (node:internal/webstreams/readablestream:1070:13)\n    \
+             at Timeout._onTimeout (lib.js:5:32)\n    at listOnTimeout (node:internal/timers:581:17)\n\n",
+    ),
+    (
+        "consola.error('stream failed', error)",
+        "\n ERROR  stream failed Invalid state: Controller is already closed\n\n    \
+             at ReadableStreamDefaultController.enqueue (node:internal/webstreams/readablestream:1070:13)\n    \
+             at Timeout._onTimeout (lib.js:5:32)\n\n",
+    ),
+    ("consola.warn(message)", "\n WARN  Invalid state: Controller is already closed\n\n"),
+    (
+        "causes of causes",
+        "Error: saving: sending: Invalid state: Controller is already closed\n    at save (/srv/e1.js:9:11) {\n  \
+           [cause]: Error: sending: Invalid state: Controller is already closed\n      at send (/srv/e1.js:7:11) {\n    \
+             [cause]: TypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed\n        \
+                 at Timeout._onTimeout (/srv/e1.js:4:39) {\n      code: 'ERR_INVALID_STATE'\n    }\n  }\n}\n",
+    ),
+    (
+        "a JSON logger, through jq",
+        r#"{
+  "level": 50,
+  "err": {
+    "type": "TypeError",
+    "message": "Invalid state: Controller is already closed",
+    "stack": "TypeError [ERR_INVALID_STATE]: Invalid state: Controller is already closed\n    at Timeout._onTimeout"
+  },
+  "msg": "Invalid state: Controller is already closed",
+  "reason": "Invalid state: Controller is already closed"
+}
+"#,
+    ),
+    (
+        "two properties of an object",
+        "{\n  statusCode: 500,\n  statusMessage: 'Invalid state: Controller is already closed',\n  \
+           message: 'Invalid state: Controller is already closed',\n  url: '/api/progress/7'\n}\n",
+    ),
+    (
+        "properties of objects in an object",
+        r#"{
+  "message": "Invalid state: Controller is already closed",
+  "cause": {
+    "message": "Invalid state: Controller is already closed"
+  },
+  "original": {
+    "message": "Invalid state: Controller is already closed"
+  }
+}
+"#,
+    ),
+    ("a manager of processes", "0|app      | Invalid state: Controller is already closed\n"),
+    (
+        "Deno, nobody caught it",
+        "error: Uncaught TypeError: The stream controller cannot close or enqueue\n      \
+               controller.enqueue(message);\n                 ^\n    \
+             at ReadableStreamDefaultController.enqueue (ext:deno_web/06_streams.js:5870:13)\n    \
+             at file:///srv/main.ts:12:18\n",
+    ),
+    (
+        "Deno, console.error('stream failed:', error)",
+        "stream failed: TypeError: The stream controller cannot close or enqueue\n    \
+             at ReadableStreamDefaultController.close (ext:deno_web/06_streams.js:6017:13)\n",
+    ),
+    (
+        "Deno, in the app's words, and then by itself",
+        "stream failed: TypeError: The stream controller cannot close or enqueue\n\
+         TypeError: The stream controller cannot close or enqueue\n    \
+             at ReadableStreamDefaultController.enqueue (ext:deno_web/06_streams.js:5870:13)\n",
+    ),
+    ("Deno, its message alone", "  The stream controller cannot close or enqueue\n"),
 ];
 
 const UNCAUGHT: &str = "node:internal/webstreams/readablestream:1070\n      \
@@ -160,6 +261,8 @@ const OTHERS: &[&str] = &[
     "      throw new ERR_INVALID_STATE.TypeError('Controller is already closed');",
     "Controller is already close",
     "\u{1b}[32mready\u{1b}[39m in 12 ms",
+    "> 23 |   if (error.code !== 'ERR_INVALID_STATE') throw error;",
+    "  24 |   // Controller is already closed",
 ];
 
 #[test]
@@ -190,6 +293,37 @@ fn two_in_one_report_count_as_two() {
     );
 
     assert_eq!(errors(&report), 2);
+    let words = "Error: sending: Invalid state: Controller is already closed";
+    let report = format!("AggregateError: both\n    at x.js:1 {{\n  [errors]: [\n    {words}\n    {words}\n  ]\n}}\n");
+    assert_eq!(errors(&report), 2);
+}
+
+// Each of these says the message at one indentation, and none of their lines stands at the margin.
+#[test]
+fn objects_in_a_list_count_one_by_one() {
+    let error = "    \"message\": \"Invalid state: Controller is already closed\"";
+    let list = |object: &str| format!("[\n{}{object}\n]\n", format!("{object},\n").repeat(2));
+
+    assert_eq!(errors(&list(&format!("  {{\n{error},\n    \"id\": 7\n  }}"))), 3);
+    assert_eq!(errors(&list(&format!("  {{\n    \"err\": {{\n  {error}\n    }},\n{error}\n  }}"))), 3);
+    assert_eq!(errors(&list("  {\n    message: 'Invalid state: Controller is already closed',\n    id: 7\n  }")), 3);
+}
+
+// An app without an access log may print nothing else: a count that stands still would say that all is well.
+#[test]
+fn nobody_goes_on_with_errors_unheard() {
+    let message = "Invalid state: Controller is already closed";
+    let headline = format!("TypeError [ERR_INVALID_STATE]: {message}\n}}\n");
+    for (how, before) in REPORTS {
+        for indent in ["  ", "\t", " ERROR  ", "    app:sse ", &" ".repeat(100)] {
+            let count = errors(&format!("{before}{}", format!("{indent}{message}\n").repeat(100)));
+            assert!((100..=101).contains(&count), "{count} of 101 below {how}, behind {indent:?}");
+        }
+        let count = errors(&format!("{before}{}", format!("uncaughtException: {headline}").repeat(100)));
+        assert!(count >= 98, "{count} uncaught ones of 101 below {how}");
+        let count = errors(&format!("{before}{}", format!("  message: '{message}',\n").repeat(1024)));
+        assert!(count >= 4, "{count} in an object without end below {how}");
+    }
 }
 
 // Both are about the error that was just logged: `catch (error) { log(error); throw error; }`, and a monitor that logs
@@ -219,6 +353,17 @@ fn source_that_asks_for_the_code_is_no_error() {
         "/srv/app.js:10\n  if (error.code !== 'ERR_INVALID_STATE') throw error;\n\n\nError: boom\n    at x.js:1\n";
 
     assert_eq!(errors(source), 0);
+}
+
+// Next.js and others print the lines around the one that threw.
+#[test]
+fn a_code_frame_of_another_error_is_none() {
+    let frame = "\u{2a2f} Error: database is gone\n    at Timeout.tick (app/route.js:24:20)\n  22 |   } catch (error) {\n\
+         > 23 |     if (error.code !== 'ERR_INVALID_STATE') throw error;\n     \
+              |                                                    ^\n  24 |   } // Controller is already closed\n";
+
+    assert_eq!(errors(frame), 0);
+    assert_eq!(errors(&frame.replace("> ", "").replace("  22", "22")), 0);
 }
 
 #[test]
@@ -324,10 +469,11 @@ proptest! {
     // Else a graph would show errors that nobody had.
     #[test]
     fn there_are_never_more_errors_than_lines_that_name_one(lines in proptest::collection::vec(piece(), 0..30)) {
+        let names = ["ERR_INVALID_STATE", "Controller is already closed", "controller cannot close or enqueue"];
         let naming = lines
             .iter()
             .flat_map(|line| line.split('\r'))
-            .filter(|line| line.contains("ERR_INVALID_STATE") || line.contains("Controller is already closed"));
+            .filter(|line| names.iter().any(|name| line.contains(name)));
         prop_assert!(errors(&lines.join("\n")) <= naming.count() as u64);
     }
 
