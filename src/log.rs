@@ -1,6 +1,9 @@
-//! What is logged, and how: to stderr, as text or JSON.
+//! What is logged, and how: to stderr, as text or JSON, and the same only so often.
 
-use std::io::IsTerminal;
+pub(crate) mod allowance;
+pub(crate) mod outage;
+
+use std::{io::IsTerminal, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tracing::{Level, Metadata};
@@ -55,6 +58,11 @@ pub fn init(args: &LogArgs) {
     }
 }
 
+/// A time as it stands in a line: in seconds, to the millisecond.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
 /// What we say ourselves holds no secrets. The finer levels of libraries would: there HTTP libraries print whole heads,
 /// with cookies in them.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
@@ -98,6 +106,13 @@ mod tests {
         for text in ["info", "DEBUG", "off", "warn,sidestream::hub=debug", "sidestream=trace, info"] {
             assert_eq!(filter_text(text).as_deref(), Ok(text));
         }
+    }
+
+    // Nobody reads nanoseconds, and a drain is no measurement.
+    #[test]
+    fn times_are_rounded_to_milliseconds() {
+        let text = |nanos| seconds(Duration::from_nanos(nanos)).to_string();
+        assert_eq!([11_286_201_477, 30_000_000_000, 499_999, 0].map(text), ["11.286", "30", "0", "0"]);
     }
 
     // Every library that logs finer than that is one upgrade away from printing what it was given.

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::PathAndQ
 use tokio::time::Instant;
 use tracing::info;
 
+mod bulletin;
 mod login;
 pub mod poll;
 pub mod schedule;
@@ -32,6 +33,7 @@ use crate::{
     topic::{StatusSeen, Topic},
     upstream::{AnswerBody, Upstream, UpstreamError},
 };
+use bulletin::Bulletins;
 use schedule::Schedule;
 
 /// Answers of the app over this are refused, in polls and in relayed refusals.
@@ -56,6 +58,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// What was found out about each route's status field.
     detected: Detected,
+    /// What the log is told of each route.
+    bulletins: Bulletins,
 }
 
 // === impl Sources ===
@@ -70,8 +74,9 @@ impl Sources {
         metrics: Arc<Metrics>,
     ) -> Self {
         let detected = Detected(routes.iter().map(|_| Found::default()).collect());
+        let bulletins = Bulletins::new(&routes);
         let asker = Asker::new(upstream, Arc::clone(&metrics));
-        Self(Arc::new(Shared { routes, asker, schedule, not_found_grace, metrics, detected }))
+        Self(Arc::new(Shared { routes, asker, schedule, not_found_grace, metrics, detected, bulletins }))
     }
 }
 
