@@ -27,7 +27,8 @@ pub struct LogArgs {
     )]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or directives such as info,sidestream::hub=debug; of libraries never more than warnings
+    /// What is logged: a level, or directives such as info,sidestream::source=debug; of libraries never more than
+    /// warnings
     #[arg(long = "log", env = "SIDESTREAM_LOG", value_name = "FILTER", default_value = "info",
         value_parser = filter_text, help_heading = "Logging")]
     pub log_filter: String,
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn levels_and_directives_are_filters() {
-        for text in ["info", "DEBUG", "off", "warn,sidestream::hub=debug", "sidestream=trace, info"] {
+        for text in ["info", "DEBUG", "off", "warn,sidestream::source=debug", "sidestream=trace, info"] {
             assert_eq!(filter_text(text).as_deref(), Ok(text));
         }
     }
@@ -136,7 +137,7 @@ mod tests {
     // `EnvFilter` alone would take it for a module of that name and log nothing at all.
     #[test]
     fn a_misspelled_level_is_refused() {
-        for text in ["inof", "", "info,", "sidestream::hub=loud"] {
+        for text in ["inof", "", "info,", "sidestream::source=loud"] {
             assert!(filter_text(text).is_err(), "{text:?} was taken");
         }
     }

@@ -12,7 +12,7 @@ use crate::harness::{
     app::{Answer, App},
     client::Client,
     running, running_text,
-    sidestream::Sidestream,
+    sidestream::{Sidestream, run},
 };
 
 /// More than are told one by one.
@@ -143,5 +143,32 @@ async fn refusals_of_many_topics_are_told_by_a_few_lines() {
         let told = with(&log, "refused a topic");
         assert!(lines(5, began).contains(&told.len()), "{told:#?}");
         assert!(told.iter().all(|line| line["status"] == 401), "{told:#?}");
+    }
+}
+
+/// Whoever is in an outage copies it from there.
+#[tokio::test]
+async fn the_directive_that_the_help_names_says_more_about_an_app_that_is_away() {
+    let help = run(["--help"]).await.stdout;
+    let directive = help.split_whitespace().find(|word| word.starts_with("info,")).expect("the help names one");
+    let directive = directive.trim_end_matches(';');
+    let (_, module) = directive.trim_end_matches("=debug").split_once(',').expect("it begins with a level");
+    let refused = run(["--log", "inof"]).await.stderr;
+    for text in [&refused, include_str!("../../README.md"), include_str!("../../docs/runbook.md")] {
+        assert!(text.contains(directive), "{directive}: {text}");
+    }
+
+    let app = App::start_stopped().await;
+    for (filter, is_more) in [(directive, true), ("info", false)] {
+        let mut side = Sidestream::before(&app).route(PROGRESS).log(filter).start().await;
+        let mut client = side.sse("/api/progress/v1").open().await;
+        client.next_event().await;
+        drop(client);
+        let log = log_to_the_end(&mut side).await;
+
+        let more: Vec<_> = log.iter().filter(|line| line["level"] == "DEBUG").collect();
+        assert_eq!(!more.is_empty(), is_more, "{filter}: {log:#?}");
+        let is_of_it = |line: &&Value| line["target"].as_str().is_some_and(|target| target.starts_with(module));
+        assert!(more.iter().all(is_of_it), "{filter}: {more:#?}");
     }
 }
