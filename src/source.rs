@@ -105,8 +105,8 @@ impl Detected {
             return;
         }
         let field = found.pointer.as_deref().unwrap_or("the event's name");
-        // Quoted: the value is the app's text, and may hold anything.
-        info!(route = route.path.as_str(), field, ?value, "the status was found");
+        // The value is the app's text, and may hold anything: a field, since those are escaped.
+        info!(route = route.path.as_str(), field, value, "the status was found");
     }
 
     /// What is kept for people of the field and value that were found, if there are both, behind those `before`.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::harness::{
-    PROGRESS,
+    PROGRESS, PROGRESS_PATH,
     app::{Answer, App},
     client::Client,
     running, running_text,
@@ -144,6 +144,21 @@ async fn refusals_of_many_topics_are_told_by_a_few_lines() {
         assert!(lines(5, began).contains(&told.len()), "{told:#?}");
         assert!(told.iter().all(|line| line["status"] == 401), "{told:#?}");
     }
+}
+
+/// What a job's status was taken from, and how long the drain took, are read by people and by machines.
+#[tokio::test]
+async fn values_and_times_stand_in_the_log_as_they_are() {
+    let app = App::start();
+    app.job("v1").answer(running(1));
+    let mut side = Sidestream::before(&app).route(PROGRESS).start().await;
+    side.sse("/api/progress/v1").open().await.next_event().await;
+    let log = log_to_the_end(&mut side).await;
+
+    let found = with(&log, "the status was found");
+    assert_eq!((&found[0]["route"], &found[0]["value"]), (&PROGRESS_PATH.into(), &"processing".into()));
+    assert_eq!(with(&log, "draining").len(), 1, "{log:#?}");
+    assert!(is_in_milliseconds(&with(&log, "drained")[0]["seconds"]), "{log:#?}");
 }
 
 /// Whoever is in an outage copies it from there.
