@@ -18,6 +18,7 @@ use crate::{
     files::{self, Plan},
     guard,
     listen::{self, ListenError, Listeners},
+    log,
     metrics::Metrics,
     readiness::State,
     shard::Shards,
@@ -190,7 +191,7 @@ impl Bound {
         let mut cut_at = began + drain_time + DRAIN_SLACK;
         parts.announce_end(cut_at);
         let streams = parts.connections.len();
-        info!(streams, seconds = drain_time.as_secs_f64(), "draining");
+        info!(streams, seconds = log::seconds(drain_time), "draining");
         let app_time = child.as_ref().map_or(Duration::ZERO, |_| child::STOP_WITHIN);
         systemd::stopping(streams, drain_time.saturating_add(DRAIN_SLACK).saturating_add(app_time));
         parts.drain(drain_time);
@@ -219,7 +220,7 @@ impl Bound {
         serving.abort.cancel();
         clients.wait().await;
         parts.shards.stop();
-        let seconds = began.elapsed().as_secs_f64();
+        let seconds = log::seconds(began.elapsed());
         match exit {
             Exit::Drained | Exit::App(_) => info!(seconds, "drained"),
             Exit::Cut => warn!(seconds, "the time for the drain is over; what was left was cut"),

@@ -1,6 +1,9 @@
-//! What is logged, and how: to stderr, as text or JSON.
+//! What is logged, and how: to stderr, as text or JSON, and the same only so often.
 
-use std::io::IsTerminal;
+pub(crate) mod allowance;
+pub(crate) mod outage;
+
+use std::{io::IsTerminal, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tracing::{Level, Metadata};
@@ -24,7 +27,8 @@ pub struct LogArgs {
     )]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or directives such as info,sidestream::hub=debug; of libraries never more than warnings
+    /// What is logged: a level, or directives such as info,sidestream::source=debug; of libraries never more than
+    /// warnings
     #[arg(long = "log", env = "SIDESTREAM_LOG", value_name = "FILTER", default_value = "info",
         value_parser = filter_text, help_heading = "Logging")]
     pub log_filter: String,
@@ -53,6 +57,11 @@ pub fn init(args: &LogArgs) {
     if let Err(error) = tracing_subscriber::registry().with(clamp).with(filter).with(lines).try_init() {
         tracing::debug!(%error, "logging was already set up");
     }
+}
+
+/// A time as it stands in a line: in seconds, to the millisecond.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// What we say ourselves holds no secrets. The finer levels of libraries would: there HTTP libraries print whole heads,
@@ -95,9 +104,16 @@ mod tests {
 
     #[test]
     fn levels_and_directives_are_filters() {
-        for text in ["info", "DEBUG", "off", "warn,sidestream::hub=debug", "sidestream=trace, info"] {
+        for text in ["info", "DEBUG", "off", "warn,sidestream::source=debug", "sidestream=trace, info"] {
             assert_eq!(filter_text(text).as_deref(), Ok(text));
         }
+    }
+
+    // Nobody reads nanoseconds, and a drain is no measurement.
+    #[test]
+    fn times_are_rounded_to_milliseconds() {
+        let text = |nanos| seconds(Duration::from_nanos(nanos)).to_string();
+        assert_eq!([11_286_201_477, 30_000_000_000, 499_999, 0].map(text), ["11.286", "30", "0", "0"]);
     }
 
     // Every library that logs finer than that is one upgrade away from printing what it was given.
@@ -121,7 +137,7 @@ mod tests {
     // `EnvFilter` alone would take it for a module of that name and log nothing at all.
     #[test]
     fn a_misspelled_level_is_refused() {
-        for text in ["inof", "", "info,", "sidestream::hub=loud"] {
+        for text in ["inof", "", "info,", "sidestream::source=loud"] {
             assert!(filter_text(text).is_err(), "{text:?} was taken");
         }
     }

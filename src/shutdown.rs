@@ -39,7 +39,7 @@ impl Shutdown {
                     warn!(signal = name, "second signal: leaving at once");
                     orders.abort.cancel();
                 } else {
-                    info!(signal = name, "draining; a second signal ends at once");
+                    info!(signal = name, "told to leave; a second signal ends at once");
                     orders.drain.cancel();
                 }
             }

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::PathAndQ
 use tokio::time::Instant;
 use tracing::info;
 
+mod bulletin;
 mod login;
 pub mod poll;
 pub mod schedule;
@@ -32,6 +33,7 @@ use crate::{
     topic::{StatusSeen, Topic},
     upstream::{AnswerBody, Upstream, UpstreamError},
 };
+use bulletin::Bulletins;
 use schedule::Schedule;
 
 /// Answers of the app over this are refused, in polls and in relayed refusals.
@@ -56,6 +58,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// What was found out about each route's status field.
     detected: Detected,
+    /// What the log is told of each route.
+    bulletins: Bulletins,
 }
 
 // === impl Sources ===
@@ -70,8 +74,9 @@ impl Sources {
         metrics: Arc<Metrics>,
     ) -> Self {
         let detected = Detected(routes.iter().map(|_| Found::default()).collect());
+        let bulletins = Bulletins::new(&routes);
         let asker = Asker::new(upstream, Arc::clone(&metrics));
-        Self(Arc::new(Shared { routes, asker, schedule, not_found_grace, metrics, detected }))
+        Self(Arc::new(Shared { routes, asker, schedule, not_found_grace, metrics, detected, bulletins }))
     }
 }
 
@@ -100,8 +105,8 @@ impl Detected {
             return;
         }
         let field = found.pointer.as_deref().unwrap_or("the event's name");
-        // Quoted: the value is the app's text, and may hold anything.
-        info!(route = route.path.as_str(), field, ?value, "the status was found");
+        // The value is the app's text, and may hold anything: a field, since those are escaped.
+        info!(route = route.path.as_str(), field, value, "the status was found");
     }
 
     /// What is kept for people of the field and value that were found, if there are both, behind those `before`.

@@ -6,6 +6,7 @@ mod connector;
 #[cfg(test)]
 pub(crate) mod memory;
 mod pool;
+mod reach;
 mod relay;
 mod socket;
 mod upload;

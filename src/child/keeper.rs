@@ -17,7 +17,7 @@ use super::{
     restart::Restarts,
     signals::{self, Signals},
 };
-use crate::{app_view::AppView, metrics::Metrics};
+use crate::{app_view::AppView, log, metrics::Metrics};
 
 /// [`STOP_WITHIN`], when a second signal says that it has to be now.
 const STOP_AT_ONCE: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl Keeper {
             // No pause is shorter than the time in which the order may still come, or it would find the next life begun.
             let pause = restarts.after(end, lived).map(|pause| pause.max(ORDER_WITHIN));
             let is_ordered = timeout(ORDER_WITHIN, self.ordered()).await;
-            let seconds = lived.as_secs_f64();
+            let seconds = log::seconds(lived);
             let Some(pause) = pause.filter(|_| is_ordered.is_err()) else {
                 if is_ordered.is_ok() {
                     info!(%end, seconds, "the app has ended");
@@ -64,7 +64,7 @@ impl Keeper {
                 }
                 return end;
             };
-            warn!(%end, seconds, pause_seconds = pause.as_secs_f64(), "the app has ended by itself; starting it again");
+            warn!(%end, seconds, pause_seconds = log::seconds(pause), "the app has ended by itself; starting it again");
             if self.rest(pause.saturating_sub(ORDER_WITHIN)).await.is_err() {
                 // There was nothing to stop, and so nothing has gone wrong with it.
                 return End::Exited(0);
@@ -172,7 +172,7 @@ impl Keeper {
             (Signal::CHILD, _) => {}
             // From a terminal that has gone it has had that itself.
             (Signal::HUP, _) if !self.has_own_group => {
-                info!(signal = "SIGHUP", "draining");
+                info!(signal = "SIGHUP", "told to leave");
                 self.drain.cancel();
             }
             (signal, Some(pid)) => {

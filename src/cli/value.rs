@@ -60,7 +60,7 @@ pub enum ValueError {
     #[error("a network is written as an address with its prefix length, as in 10.0.0.0/8, or as one IP address")]
     Network,
     /// Log directives.
-    #[error("write a level (error, warn, info, debug, trace, off) or directives such as info,sidestream::hub=debug")]
+    #[error("write a level (error, warn, info, debug, trace, off) or directives such as info,sidestream::source=debug")]
     LogFilter,
 }
 

@@ -329,7 +329,7 @@ const FLAG_MISTAKES: &[(&[&str], &str)] = &[
     ),
     (
         &["--log", "inof"],
-        "invalid value 'inof' for '--log <FILTER>': write a level (error, warn, info, debug, trace, off) or directives such as info,sidestream::hub=debug",
+        "invalid value 'inof' for '--log <FILTER>': write a level (error, warn, info, debug, trace, off) or directives such as info,sidestream::source=debug",
     ),
     (&["--"], "--: what starts the app is missing or empty; write it at the end, as in -- node build"),
     (&["--", ""], "--: what starts the app is missing or empty; write it at the end, as in -- node build"),

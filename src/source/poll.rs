@@ -78,7 +78,7 @@ struct State {
     terminal: bool,
     /// The next poll is the first.
     is_new: bool,
-    /// Kinds of violation that were logged for this topic already.
+    /// Kinds of violation that were logged for this topic already, or left out.
     logged: u8,
     /// Only while the app is not well, or not willing: few topics have it.
     unwell: Option<Box<Unwell>>,

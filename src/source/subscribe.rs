@@ -17,7 +17,7 @@ use std::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{Decision, Shared, Trouble, read_refusal};
 use crate::{
@@ -57,7 +57,7 @@ struct Listener {
     topic: Arc<Topic>,
     shared: Arc<Shared>,
     first_id: Option<String>,
-    /// A violation was told in the log already: once per topic is enough.
+    /// A violation was told, or left out, in the log already: once per topic is enough.
     told: AtomicBool,
 }
 
@@ -183,6 +183,7 @@ impl Listener {
             Decision::Yes => {
                 progress.seen = true;
                 self.topic.stream_began();
+                self.shared.bulletins.well(self.topic.key().route);
                 self.read(progress, answer.into_body()).await
             }
             Decision::Unchanged | Decision::Trouble => self.trouble(progress, Trouble::Status(status)),
@@ -300,7 +301,7 @@ impl Listener {
         if others_remain {
             return Next::Again(Duration::ZERO);
         }
-        info!(route = self.route().path.as_str(), status = answer.status().as_u16(), "the app refused a topic");
+        self.shared.bulletins.refused(self.topic.key().route, answer.status());
         if progress.seen {
             self.topic.end(End { frame: missing.then(event::gone), reason, finished: false });
         } else {
@@ -316,6 +317,7 @@ impl Listener {
 
     fn trouble(&self, progress: &mut Progress, trouble: Trouble) -> Next {
         self.topic.trouble(trouble.notice(self.route().errors));
+        self.shared.bulletins.trouble(self.topic.key().route, trouble);
         Next::Again(progress.backoff.next())
     }
 
@@ -324,12 +326,8 @@ impl Listener {
         if self.told.swap(true, Ordering::Relaxed) {
             return;
         }
-        warn!(
-            route = self.route().path.as_str(),
-            topic = self.topic.short_name(),
-            kind = kind.as_str(),
-            "the app's answer is no event stream that can be read"
-        );
+        let what = "the app's answer is no event stream that can be read";
+        self.shared.bulletins.violation(&self.topic, kind, what, None);
     }
 }
 

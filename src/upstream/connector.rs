@@ -10,7 +10,7 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{BoxError, UpstreamError, socket::AppStream};
+use super::{BoxError, UpstreamError, reach::Reach, socket::AppStream};
 use crate::{files::Files, tcp::Lent};
 
 /// Opens connections to the app.
@@ -23,6 +23,8 @@ pub(super) struct Connector {
     timeout: Duration,
     /// Where its connections are counted; `None` where nothing counts them.
     files: Option<Arc<Files>>,
+    /// Whether it works; shared by all who ask the app.
+    reach: Arc<Reach>,
     /// Takes the place of TCP, so that a test can hold the clock.
     #[cfg(test)]
     pub(super) memory: Option<super::memory::App>,
@@ -51,6 +53,7 @@ impl Connector {
             address,
             timeout,
             files,
+            reach: Arc::new(Reach::new()),
             #[cfg(test)]
             memory: None,
         }
@@ -61,6 +64,12 @@ impl Connector {
     /// # Errors
     /// When the name does not resolve, or nobody takes the connection in time.
     pub(super) async fn connect(&self) -> Result<AppStream, UpstreamError> {
+        let opened = self.open().await;
+        self.reach.tried(&self.address, &opened);
+        opened
+    }
+
+    async fn open(&self) -> Result<AppStream, UpstreamError> {
         #[cfg(test)]
         if let Some(app) = &self.memory {
             let stream = app.connect().map_err(|error| UpstreamError::connecting(error.into()))?;

@@ -2,8 +2,8 @@
 //!
 //! One binary for all of it, because each further one would be linked anew. The modules follow the contract: what a
 //! client of a stream sees ([`poll`], [`subscribe`], [`heartbeat`]), who may see it ([`scopes`], [`isolation`]), what is
-//! passed on ([`forward`]), what the operator sees ([`metrics`], [`dashboard`]), how it starts, drains and survives its app ([`cli`],
-//! [`life`]) and what its own death costs ([`crash`]), who counts as dead ([`stale`]), what it bounds ([`limits`],
+//! passed on ([`forward`]), what the operator sees ([`metrics`], [`dashboard`], [`log`]), how it starts, drains and survives
+//! its app ([`cli`], [`life`]) and what its own death costs ([`crash`]), who counts as dead ([`stale`]), what it bounds ([`limits`],
 //! [`storm`]) and when it is well ([`health`]), what the dashboard is told ([`stats`]) and what is
 //! recommended ([`advice`]), the traps others fell into ([`traps`]), a real Node app behind it
 //! ([`node`]), and whether the docs say what is there ([`docs`]).
@@ -29,6 +29,7 @@ mod heartbeat;
 mod isolation;
 mod life;
 mod limits;
+mod log;
 mod metrics;
 mod node;
 mod poll;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, Poller, spec};
 use crate::{
@@ -112,18 +112,23 @@ impl Poller {
             let pace = state.slower(spec);
             let terminal = state.terminal;
             drop(state);
+            self.shared.bulletins.well(self.topic.key().route);
             self.confirm(terminal);
             return if terminal { Next::Rest } else { Next::After(pace) };
         }
         drop(state);
 
-        if !answer.is_json {
-            self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON", None);
-        }
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+            if !answer.is_json {
+                // Counted only: of what says that it is no JSON, and is none, one line says enough.
+                self.route_metrics().violation(Violation::WrongContentType);
+            }
             self.violation(Violation::NotJson, "the answer is not JSON", None);
             return self.trouble(Trouble::Answer("not_json"));
         };
+        if !answer.is_json {
+            self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON", None);
+        }
         self.changed(answer, hash, &json, is_first)
     }
 
@@ -154,6 +159,7 @@ impl Poller {
         state.recover();
         state.pace = spec.interval;
         drop(state);
+        self.shared.bulletins.well(self.topic.key().route);
 
         self.topic.snapshot(&id, frame, answer.at, end);
         if terminal {
@@ -218,7 +224,7 @@ impl Poller {
             // Only this lender's streams end; somebody else's credentials take over at once.
             return Next::After(Duration::ZERO);
         }
-        info!(route = self.route().path.as_str(), status = status.as_u16(), "the app refused a topic");
+        self.shared.bulletins.refused(self.topic.key().route, status);
         if was_seen {
             self.topic.end(End { frame: missing.then(event::gone), reason, finished: false });
         } else {
@@ -230,6 +236,7 @@ impl Poller {
 
     pub(super) fn trouble(&self, trouble: Trouble) -> Next {
         self.topic.trouble(trouble.notice(self.route().errors));
+        self.shared.bulletins.trouble(self.topic.key().route, trouble);
         let mut state = self.lock();
         let terminal = state.terminal;
         let backoff = &mut state.unwell().backoff;
@@ -242,7 +249,8 @@ impl Poller {
         Next::After(backoff.next())
     }
 
-    /// Counts it, and tells it once for each kind. `value` is the app's text, so it is no part of the message.
+    /// Counts it, and tells it once for each kind, if others have not told it often enough. `value` is the app's text, so
+    /// it is no part of the message.
     pub(super) fn violation(&self, kind: Violation, what: &'static str, value: Option<&str>) {
         self.route_metrics().violation(kind);
         let bit = 1 << (kind as u8);
@@ -251,8 +259,7 @@ impl Poller {
         state.logged |= bit;
         drop(state);
         if is_new {
-            let topic = self.topic.short_name();
-            warn!(route = self.route().path.as_str(), topic, kind = kind.as_str(), value, "{what}");
+            self.shared.bulletins.violation(&self.topic, kind, what, value);
         }
     }
 }
