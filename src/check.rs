@@ -171,7 +171,7 @@ fn poll_end(rule: &StatusRule) -> String {
 fn subscribe_end(rule: &StatusRule) -> String {
     let place = rule.pointer.as_ref().map_or("in its name or data".to_owned(), |pointer| format!("at {pointer}"));
     let status = rule.done.as_ref().map_or("a status such as completed or failed".to_owned(), |done| or(done));
-    format!("Ends when the app closes the stream after an event with {status} {place}, or answers 204.")
+    format!("Ends when the app closes the stream within 10s after an event with {status} {place}, or answers 204.")
 }
 
 fn sharing(route: &Route, config: &Config) -> String {

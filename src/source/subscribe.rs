@@ -19,6 +19,9 @@ use http_body_util::BodyExt;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 use tracing::{debug, info, warn};
 
+mod last_word;
+
+use self::last_word::{LastWord, Word};
 use super::{Decision, Shared, Trouble, read_refusal};
 use crate::{
     backoff::{Backoff, jitter},
@@ -28,6 +31,7 @@ use crate::{
     route::{Route, SourceSpec, SubscribeSpec},
     scope::Lender,
     sse_decode::{Decoded, DecodedEvent, Decoder},
+    status::Verdict,
     topic::{BURST, End, Topic},
     upstream::AnswerBody,
 };
@@ -76,8 +80,8 @@ struct Progress {
     backoff: Backoff,
     /// Whether the app has spoken on this topic before.
     seen: bool,
-    /// The last event was the last word on a job.
-    terminal: bool,
+    /// Whether the app has said that the job is over.
+    last_word: LastWord,
 }
 
 /// What follows an attempt.
@@ -198,6 +202,7 @@ impl Listener {
         progress.is_named = false;
         let began = Instant::now();
         let mut is_crowded = self.topic.trim(began);
+        progress.last_word.stream_began(began);
         let clean = loop {
             let frame = match is_crowded {
                 false => body.frame().await,
@@ -236,11 +241,13 @@ impl Listener {
             }
             progress.note_id(None, decoder.last_event_id());
             if !fits {
+                // Nobody knows what it said.
+                progress.last_word = LastWord::default();
                 self.violation(Violation::TooLarge);
                 return self.trouble(progress, Trouble::Answer("too_large"));
             }
         };
-        if clean && progress.terminal {
+        if progress.last_word.stream_ended(Instant::now()) && clean {
             self.topic.end(End { frame: None, reason: CloseReason::Done, finished: true });
             return Next::Over;
         }
@@ -254,9 +261,19 @@ impl Listener {
     /// True while a burst is kept beyond the bounds of the window.
     fn publish(&self, progress: &mut Progress, event: DecodedEvent, at: Instant) -> bool {
         progress.backoff.reset();
-        let found = self.spec().status.detect_event(event.name.as_deref(), &event.data);
-        progress.terminal = found.verdict.is_terminal();
-        if progress.terminal {
+        let SubscribeSpec { status, greeting, .. } = self.spec();
+        let found = status.detect_event(event.name.as_deref(), &event.data);
+        let word = match found.verdict {
+            // Asked only where it matters, since the data is read once more for it.
+            Verdict::Missing if !progress.last_word.is_said() => Word::Nothing,
+            Verdict::Missing if !status.is_called_running(event.name.as_deref(), &event.data) => Word::Nothing,
+            Verdict::Missing | Verdict::Running | Verdict::Unknown => Word::GoesOn,
+            Verdict::Succeeded | Verdict::Failed | Verdict::Ended => Word::Over,
+        };
+        // What the operator has named counts in a greeting too.
+        let greeting = if status.done.is_some() { 0 } else { *greeting };
+        // The time of now, not of the chunk: it is the app's end that must come soon, and not how soon events are passed on.
+        if progress.last_word.heard(word, greeting, Instant::now()) {
             self.shared.detected.tell(self.topic.key().route, self.route(), &found);
         }
         let seen = self.shared.detected.seen(self.topic.key().route, &found, self.topic.status().as_ref());
@@ -347,7 +364,7 @@ impl Progress {
             reopen: REOPEN,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             seen: false,
-            terminal: false,
+            last_word: LastWord::default(),
         }
     }
 

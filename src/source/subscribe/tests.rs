@@ -91,6 +91,54 @@ async fn an_empty_id_takes_the_place_back() {
     assert!(!answer(&app, "").await.contains("last-event-id"));
 }
 
+/// A listener on `route` whose app is behind `door`.
+fn listener(bench: &Bench, route: &str, door: &memory::App) -> Listener {
+    let shared = shared_before(bench, route, memory::upstream(door));
+    Listener { topic: bench.topic(), shared, first_id: None, told: AtomicBool::new(false) }
+}
+
+/// What follows a stream that says `words` and ends so long after them.
+async fn next_after(route: &str, words: &'static str, then: Duration) -> Next {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let door = memory::App::default();
+    let mut connections = door.listen();
+    tokio::spawn(async move {
+        let mut connection = connections.recv().await.unwrap();
+        connection.write_all(format!("{HEAD}{words}").as_bytes()).await.unwrap();
+        tokio::time::sleep(then).await;
+    });
+    listener(&bench, route, &door).listen_once(&mut Progress::after(None)).await
+}
+
+// A feed that ends after a notification called `success`, or a hello called `ready`, is no job that is over: its clients
+// would never hear of it again.
+#[tokio::test(start_paused = true)]
+async fn only_the_last_word_on_a_job_makes_the_end_of_a_stream_the_end_of_the_job() {
+    const FEED: &str = "path=/feed,subscribe=/feed";
+    const GREETED: &str = "path=/feed,subscribe=/feed,greeting=1";
+    const NAMED: &str = "path=/feed,subscribe=/feed,greeting=1,done=ready";
+    const COMPLETED: &str = "data: {\"type\":\"completed\"}\n\n";
+    const FOLLOWED: &str = "data: {\"type\":\"completed\"}\n\nevent: close\ndata: {}\n\ndata: [DONE]\n\n";
+    const TAKEN_BACK: &str = "data: {\"type\":\"completed\"}\n\nevent: progress\ndata: 7\n\n";
+    const TOAST: &str = "data: {\"type\":\"connected\"}\n\ndata: {\"type\":\"success\",\"title\":\"saved\"}\n\n";
+    const HELLO: &str = "event: ready\ndata: {\"userId\":7}\n\n";
+    let (at_once, soon, later) = (Duration::ZERO, Duration::from_secs(9), Duration::from_secs(60));
+    for (route, words, then, is_over) in [
+        (FEED, COMPLETED, at_once, true),
+        (FEED, COMPLETED, soon, true),
+        (FEED, FOLLOWED, soon, true),
+        (FEED, TAKEN_BACK, at_once, false),
+        (GREETED, TOAST, later, false),
+        (GREETED, HELLO, at_once, false),
+        (FEED, HELLO, at_once, true),
+        (NAMED, HELLO, at_once, true),
+    ] {
+        let next = next_after(route, words, then).await;
+        assert_eq!(matches!(next, Next::Over), is_over, "{route} {words:?}, {then:?} later");
+    }
+}
+
 // Hours after an outage the next one is a new one, also where the app had nothing to say in between.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_lives_ends_an_outage_though_it_says_nothing() {
@@ -108,8 +156,7 @@ async fn a_stream_that_lives_ends_an_outage_though_it_says_nothing() {
             tokio::time::sleep(lives_for).await;
         }
     });
-    let shared = shared_before(&bench, "path=/events,subscribe=/api/events", memory::upstream(&door));
-    let listener = Listener { topic: bench.topic(), shared, first_id: None, told: AtomicBool::new(false) };
+    let listener = listener(&bench, "path=/events,subscribe=/api/events", &door);
     let mut progress = Progress::after(None);
     for failures in [1, 2, 2, 0] {
         listener.listen_once(&mut progress).await;
