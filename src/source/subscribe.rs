@@ -167,7 +167,10 @@ impl Listener {
         let opening = self.shared.schedule.opening().await;
         let counted = self.shared.asker.count(Purpose::Subscribe);
         let target = self.topic.key().path_and_query();
-        let asked = self.shared.asker.get(&target, lender.identity(), &headers, self.spec().timeout);
+        // Not `--poll-timeout`: an app that sends its head with its first event is well, and to close its stream over and
+        // over is the very thing that harms it.
+        let within = self.spec().begins_within.unwrap_or(Duration::MAX);
+        let asked = self.shared.asker.get(&target, lender.identity(), &headers, within);
         let answer = match take_turn(opening, asked).await {
             Ok(answer) => answer,
             Err(error) => {

@@ -139,6 +139,27 @@ async fn only_the_last_word_on_a_job_makes_the_end_of_a_stream_the_end_of_the_jo
     }
 }
 
+// Frameworks send the head of an answer with the first byte of its body, which is the first event.
+#[tokio::test(start_paused = true)]
+async fn the_head_may_come_with_the_first_event_however_late_unless_the_route_says_otherwise() {
+    for (route, event) in [("path=/feed,subscribe=/feed", true), ("path=/feed,subscribe=/feed,timeout=59s", false)] {
+        let bench = Bench::new(10);
+        let mut reader = bench.watch(LOG);
+        let door = memory::App::default();
+        let mut connections = door.listen();
+        tokio::spawn(async move {
+            let mut connection = connections.recv().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let _ = connection.write_all(format!("{HEAD}data: x\n\n").as_bytes()).await;
+        });
+        listener(&bench, route, &door).listen_once(&mut Progress::after(None)).await;
+        within(reader.settled()).await;
+        reader.place(None);
+        let Delivery::Frame { frame, .. } = within(poll_fn(|cx| reader.poll_next(cx))).await else { panic!("an end") };
+        assert_eq!(frame.block().ends_with(b"data: x\n\n"), event, "{route}: {:?}", frame.block());
+    }
+}
+
 // Hours after an outage the next one is a new one, also where the app had nothing to say in between.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_lives_ends_an_outage_though_it_says_nothing() {
