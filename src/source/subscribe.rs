@@ -16,7 +16,11 @@ use std::{
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
-use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 use tracing::{debug, info, warn};
 
 mod last_word;
@@ -41,7 +45,7 @@ pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// How long an opening counts as one of `--poll-concurrency`. Some apps send no head before their first event: with 64 at
 /// once and this, 10,000 of their streams are open again within 40 s, and quick apps are never held up.
 const TURN: Duration = Duration::from_millis(250);
-/// Back-off while the app is in trouble.
+/// Back-off while the app is in trouble, and of streams that it ends while nobody watches.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The pause before a stream that ended by itself is opened again, when the app names none (`retry:`). Short, since the
 /// clients would notice; not nothing, since an app that ends each stream at once would be asked in a tight loop.
@@ -61,6 +65,8 @@ struct Listener {
     topic: Arc<Topic>,
     shared: Arc<Shared>,
     first_id: Option<String>,
+    /// Whether somebody watches. Written as clients come and go, read where a stream has ended.
+    watched: watch::Sender<bool>,
     /// A violation was told in the log already: once per topic is enough.
     told: AtomicBool,
 }
@@ -78,6 +84,8 @@ struct Progress {
     numbered: u64,
     reopen: Duration,
     backoff: Backoff,
+    /// Grows with each stream that the app ends while nobody watches.
+    unwatched: Backoff,
     /// Whether the app has spoken on this topic before.
     seen: bool,
     /// Whether the app has said that the job is over.
@@ -87,19 +95,21 @@ struct Progress {
 /// What follows an attempt.
 enum Next {
     Again(Duration),
+    /// The app has ended its stream, or it broke.
+    Reopen,
     Over,
 }
 
 /// Prepares the subscription for `topic`; it begins when somebody joins.
 pub(super) fn start(shared: Arc<Shared>, topic: Arc<Topic>, first_id: Option<String>) -> SubscribeSource {
-    let listener = Listener { topic, shared, first_id, told: AtomicBool::new(false) };
-    SubscribeSource { listener: Arc::new(listener), task: std::sync::Mutex::default() }
+    SubscribeSource { listener: Arc::new(Listener::new(shared, topic, first_id)), task: std::sync::Mutex::default() }
 }
 
 // === impl SubscribeSource ===
 
 impl Source for SubscribeSource {
     fn joined(&self, _first: bool) {
+        self.listener.watched.send_replace(true);
         let mut task = self.task.lock().expect("no code panics under this lock");
         if task.is_none() {
             // Owned by this source, which aborts it; it ends by itself when the app ends the topic.
@@ -112,7 +122,9 @@ impl Source for SubscribeSource {
     }
 
     // The connection is kept through the linger: closing it is what sets off the fault in naive apps.
-    fn idle(&self) {}
+    fn idle(&self) {
+        self.listener.watched.send_replace(false);
+    }
 
     fn pace(&self) -> Option<Duration> {
         None
@@ -130,6 +142,10 @@ impl Drop for SubscribeSource {
 // === impl Listener ===
 
 impl Listener {
+    fn new(shared: Arc<Shared>, topic: Arc<Topic>, first_id: Option<String>) -> Self {
+        Self { topic, shared, first_id, watched: watch::Sender::new(false), told: AtomicBool::new(false) }
+    }
+
     fn route(&self) -> &Route {
         &self.shared.routes[self.topic.key().route.0]
     }
@@ -143,8 +159,23 @@ impl Listener {
 
     async fn run(&self) {
         let mut progress = Progress::after(self.first_id.clone());
-        while let Next::Again(pause) = self.listen_once(&mut progress).await {
-            tokio::time::sleep(pause).await;
+        loop {
+            match self.listen_once(&mut progress).await {
+                Next::Again(pause) => tokio::time::sleep(pause).await,
+                Next::Reopen => self.rest(&mut progress).await,
+                Next::Over => return,
+            }
+        }
+    }
+
+    /// The pause before a stream that has ended is opened again: short, since clients would notice. While there are none
+    /// it grows, for the window of those who may return is not worth a request each second for the whole linger.
+    async fn rest(&self, progress: &mut Progress) {
+        tokio::time::sleep(jitter(progress.reopen, 0.1)).await;
+        let mut watched = self.watched.subscribe();
+        let somebody = watched.wait_for(|is_watched| *is_watched);
+        if tokio::time::timeout(progress.unwatched.next(), somebody).await.is_ok() {
+            progress.unwatched.reset();
         }
     }
 
@@ -222,6 +253,7 @@ impl Listener {
             // an app that cuts each one at once would be asked in a tight loop.
             if began.elapsed() > BACKOFF.1 {
                 progress.backoff.reset();
+                progress.unwatched.reset();
             }
             let chunk = match frame {
                 None => break true,
@@ -258,7 +290,7 @@ impl Listener {
             self.shared.metrics.route(self.topic.key().route).invalid_state(InvalidStateSide::Upstream);
         }
         // Not an outage yet: the clients don't notice unless the next attempt fails.
-        Next::Again(jitter(progress.reopen, 0.1))
+        Next::Reopen
     }
 
     /// True while a burst is kept beyond the bounds of the window.
@@ -366,6 +398,7 @@ impl Progress {
             numbered: 0,
             reopen: REOPEN,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            unwatched: Backoff::new(BACKOFF.0, BACKOFF.1),
             seen: false,
             last_word: LastWord::default(),
         }

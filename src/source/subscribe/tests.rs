@@ -5,6 +5,7 @@ use std::{future::poll_fn, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     time::Instant,
 };
 
@@ -93,8 +94,7 @@ async fn an_empty_id_takes_the_place_back() {
 
 /// A listener on `route` whose app is behind `door`.
 fn listener(bench: &Bench, route: &str, door: &memory::App) -> Listener {
-    let shared = shared_before(bench, route, memory::upstream(door));
-    Listener { topic: bench.topic(), shared, first_id: None, told: AtomicBool::new(false) }
+    Listener::new(shared_before(bench, route, memory::upstream(door)), bench.topic(), None)
 }
 
 /// What follows a stream that says `words` and ends so long after them.
@@ -197,4 +197,57 @@ async fn no_wish_of_the_app_makes_a_tight_loop() {
         answer(&app, "").await;
     }
     assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+}
+
+/// A subscription to an app that ends each stream at once, and the requests that it gets.
+fn short_lived(bench: &Bench) -> (SubscribeSource, mpsc::Receiver<Instant>) {
+    let door = memory::App::default();
+    let mut connections = door.listen();
+    let (asked, requests) = mpsc::channel(1024);
+    tokio::spawn(async move {
+        while let Some(mut connection) = connections.recv().await {
+            let _ = asked.send(Instant::now()).await;
+            connection.write_all(format!("{HEAD}retry: 0\n\ndata: tick\n\n").as_bytes()).await.unwrap();
+        }
+    });
+    let shared = shared_before(bench, "path=/events,subscribe=/api/events", memory::upstream(&door));
+    (start(shared, bench.topic(), None), requests)
+}
+
+// A topic lingers for minutes, an hour if its route says so; nobody gets what the app is asked for meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_again_and_again_is_opened_less_and_less_often_while_nobody_watches() {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let (source, mut requests) = short_lived(&bench);
+    source.joined(true);
+    for _ in 0..50 {
+        within(requests.recv()).await.unwrap();
+    }
+    source.idle();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let count = std::iter::from_fn(|| requests.try_recv().ok()).count();
+    // Twenty on average, as half of 30 s lie between two.
+    assert!((5..100).contains(&count), "{count} requests for nobody in five minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_back_has_the_stream_opened_at_once() {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let (source, mut requests) = short_lived(&bench);
+    source.joined(true);
+    source.idle();
+    // Until a pause is one that only nobody's streams have.
+    let mut rests = false;
+    while !rests {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rests = requests.try_recv().is_err();
+    }
+    let joined = Instant::now();
+    source.joined(true);
+    for what in ["at once", "as it is watched now"] {
+        let at = within(requests.recv()).await.unwrap();
+        assert!(at - joined < Duration::from_millis(500), "{what}: {:?}", at - joined);
+    }
 }
