@@ -80,7 +80,7 @@ struct Progress {
     is_named: bool,
     /// `last_id` is the app's and not a client's.
     is_apps: bool,
-    epoch: String,
+    epoch: u32,
     numbered: u64,
     reopen: Duration,
     backoff: Backoff,
@@ -320,8 +320,7 @@ impl Listener {
             // Where the app names only some events, an unnamed one keeps the id before it, on our wire too.
             event.id
         } else {
-            progress.numbered += 1;
-            Some(format!("{}-{}", progress.epoch, progress.numbered))
+            Some(progress.own_id())
         };
         let place = id.clone().unwrap_or_else(|| progress.last_id.clone());
         let frame = event::encoded(&Event { id, name: event.name, data: event.data });
@@ -394,7 +393,7 @@ impl Progress {
             last_id: first_id.unwrap_or_default(),
             is_named: false,
             is_apps: false,
-            epoch: format!("{:08x}", rand::random::<u32>()),
+            epoch: rand::random(),
             numbered: 0,
             reopen: REOPEN,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
@@ -402,6 +401,12 @@ impl Progress {
             seen: false,
             last_word: LastWord::default(),
         }
+    }
+
+    /// The next id of ours.
+    fn own_id(&mut self) -> String {
+        self.numbered += 1;
+        event::own_id(self.epoch, self.numbered)
     }
 
     /// The app's stream holds `in_force` now, and has just named an event `own`, if it has.
