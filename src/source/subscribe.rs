@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -67,8 +67,8 @@ struct Listener {
     first_id: Option<String>,
     /// Whether somebody watches. Written as clients come and go, read where a stream has ended.
     watched: watch::Sender<bool>,
-    /// A violation was told in the log already: once per topic is enough.
-    told: AtomicBool,
+    /// Which kinds of violation were told in the log already, a bit for each: once per topic is enough.
+    told: AtomicU8,
 }
 
 /// What one connection after the other adds up to.
@@ -143,7 +143,7 @@ impl Drop for SubscribeSource {
 
 impl Listener {
     fn new(shared: Arc<Shared>, topic: Arc<Topic>, first_id: Option<String>) -> Self {
-        Self { topic, shared, first_id, watched: watch::Sender::new(false), told: AtomicBool::new(false) }
+        Self { topic, shared, first_id, watched: watch::Sender::new(false), told: AtomicU8::new(0) }
     }
 
     fn route(&self) -> &Route {
@@ -191,7 +191,7 @@ impl Listener {
             (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         ];
         if !progress.last_id.is_empty()
-            && let Ok(id) = HeaderValue::from_str(&progress.last_id)
+            && let Ok(id) = HeaderValue::from_bytes(progress.last_id.as_bytes())
         {
             headers.push((HeaderName::from_static("last-event-id"), id));
         }
@@ -215,7 +215,7 @@ impl Listener {
         match Decision::of(&answer, &target) {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
             Decision::Yes if !is_event_stream(&answer) => {
-                self.violation(Violation::WrongContentType);
+                self.violation(Violation::WrongContentType, "the app's answer is no event stream");
                 self.trouble(progress, Trouble::Answer("wrong_content_type"))
             }
             Decision::Yes => {
@@ -278,7 +278,7 @@ impl Listener {
             if !fits {
                 // Nobody knows what it said.
                 progress.last_word = LastWord::default();
-                self.violation(Violation::TooLarge);
+                self.violation(Violation::TooLarge, "an event of the app is over 1 MiB");
                 return self.trouble(progress, Trouble::Answer("too_large"));
             }
         };
@@ -316,13 +316,18 @@ impl Listener {
             self.topic.status_seen(seen);
         }
         progress.note_id(event.id.as_deref(), &event.last_event_id);
-        let id = if progress.is_apps && !progress.last_id.is_empty() {
+        if event.id.as_ref().is_some_and(|id| id.len() > event::ID_BYTES_MAX) {
+            self.violation(Violation::TooLarge, "an id of the app is too long to come back; its events get ours");
+        }
+        let (id, place) = match event::as_returned(&progress.last_id).filter(|_| progress.is_apps) {
             // Where the app names only some events, an unnamed one keeps the id before it, on our wire too.
-            event.id
-        } else {
-            Some(progress.own_id())
+            Some(place) => (event.id, place.to_owned()),
+            // Else clients could not say where they are, or would say it in a way in which we don't know it again.
+            None => {
+                let own = progress.own_id();
+                (Some(own.clone()), own)
+            }
         };
-        let place = id.clone().unwrap_or_else(|| progress.last_id.clone());
         let frame = event::encoded(&Event { id, name: event.name, data: event.data });
         self.topic.event(Some(&place), frame, at)
     }
@@ -370,17 +375,13 @@ impl Listener {
         Next::Again(progress.backoff.next())
     }
 
-    fn violation(&self, kind: Violation) {
+    fn violation(&self, kind: Violation, what: &'static str) {
         self.shared.metrics.route(self.topic.key().route).violation(kind);
-        if self.told.swap(true, Ordering::Relaxed) {
-            return;
+        let bit = 1 << (kind as u8);
+        if self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            let topic = self.topic.short_name();
+            warn!(route = self.route().path.as_str(), topic, kind = kind.as_str(), "{what}");
         }
-        warn!(
-            route = self.route().path.as_str(),
-            topic = self.topic.short_name(),
-            kind = kind.as_str(),
-            "the app's answer is no event stream that can be read"
-        );
     }
 }
 

@@ -82,6 +82,29 @@ async fn an_unnamed_event_after_a_reconnection_keeps_the_id_before_it() {
     assert_eq!(back, Resumed::Here);
 }
 
+// Blanks around a header's value are no part of it, so a client with the id ` 7 ` comes back with `7`.
+#[tokio::test]
+async fn who_comes_back_without_the_blanks_around_its_id_has_its_place() {
+    let bench = Bench::new(10);
+    let mut reader = bench.watch(LOG);
+    let (_source, app) = listening(&bench).await;
+    answer(&app, "retry: 1\nid:  7 \ndata: x\n\n").await;
+    within(reader.settled()).await;
+    reader.place(None);
+    let Delivery::Frame { frame, .. } = within(poll_fn(|cx| reader.poll_next(cx))).await else { panic!("an end") };
+    assert_eq!(frame.block(), "id:  7 \ndata: x\n\n", "the app's id is as it was");
+    assert_eq!(bench.watch(LOG).place(Some("7")), Resumed::Here);
+}
+
+#[tokio::test]
+async fn an_id_that_is_not_ascii_goes_back_to_the_app() {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(LOG);
+    let (_source, app) = listening(&bench).await;
+    answer(&app, "retry: 1\nid: zürich-7\ndata: x\n\n").await;
+    assert!(sends(&answer(&app, "").await, "zürich-7"));
+}
+
 // It may forget on the app's own word.
 #[tokio::test]
 async fn an_empty_id_takes_the_place_back() {
