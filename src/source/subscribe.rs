@@ -30,6 +30,7 @@ use super::{Decision, Shared, Trouble, read_refusal};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event},
+    guard,
     hub::Source,
     metrics::{CloseReason, InvalidStateSide, Outcome, Purpose, Violation},
     route::{Route, SourceSpec, SubscribeSpec},
@@ -214,15 +215,17 @@ impl Listener {
         counted.ended(Outcome::of_status(status));
         match Decision::of(&answer, &target) {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
-            Decision::Yes if !is_event_stream(&answer) => {
-                self.violation(Violation::WrongContentType, "the app's answer is no event stream");
-                self.trouble(progress, Trouble::Answer("wrong_content_type"))
-            }
-            Decision::Yes => {
-                progress.seen = true;
-                self.topic.stream_began();
-                self.read(progress, answer.into_body()).await
-            }
+            Decision::Yes => match fault(&answer) {
+                Some(fault) => {
+                    self.violation(Violation::WrongContentType, fault);
+                    self.trouble(progress, Trouble::Answer("wrong_content_type"))
+                }
+                None => {
+                    progress.seen = true;
+                    self.topic.stream_began();
+                    self.read(progress, answer.into_body()).await
+                }
+            },
             Decision::Unchanged | Decision::Trouble => self.trouble(progress, Trouble::Status(status)),
             Decision::No | Decision::Elsewhere if progress.seen => self.trouble(progress, Trouble::Status(status)),
             decision => self.refused(progress, &lender, decision, answer).await,
@@ -435,6 +438,17 @@ async fn take_turn<T>(opening: OwnedSemaphorePermit, asked: impl Future<Output =
             drop(opening);
             asked.await
         }
+    }
+}
+
+/// What keeps us from reading an answer as an event stream.
+fn fault(answer: &http::Response<AnswerBody>) -> Option<&'static str> {
+    if !is_event_stream(answer) {
+        Some("the app's answer is no event stream")
+    } else if guard::is_encoded(answer.headers()) {
+        Some("the app's event stream is compressed, though `identity` was asked for")
+    } else {
+        None
     }
 }
 
