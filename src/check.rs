@@ -132,12 +132,15 @@ fn subscribe_source(route: &Route, subscribe: &SubscribeSpec, config: &Config) -
         (n, Replay::Missed) => format!("{} and then those it missed, by its Last-Event-ID", first_events(n)),
         (n, Replay::Latest) => format!("{} and then the last one", first_events(n)),
     };
+    let patience = match subscribe.begins_within {
+        Some(limit) => format!("waits {} for the app to begin its answer", time(limit)),
+        None => "lets the app begin its answer when it likes".to_owned(),
+    };
     format!(
-        "Subscribes to {target} of http://{} {}, reconnects by itself with what it saw last, and waits {} for the app \
-         to begin its answer. Every event is sent to all subscribers; a newcomer gets {newcomers}.",
+        "Subscribes to {target} of http://{} {}, reconnects by itself with what it saw last, and {patience}. Every \
+         event is sent to all subscribers; a newcomer gets {newcomers}.",
         config.upstream.authority,
         how_often(route),
-        time(subscribe.timeout),
     )
 }
 
@@ -171,7 +174,7 @@ fn poll_end(rule: &StatusRule) -> String {
 fn subscribe_end(rule: &StatusRule) -> String {
     let place = rule.pointer.as_ref().map_or("in its name or data".to_owned(), |pointer| format!("at {pointer}"));
     let status = rule.done.as_ref().map_or("a status such as completed or failed".to_owned(), |done| or(done));
-    format!("Ends when the app closes the stream after an event with {status} {place}, or answers 204.")
+    format!("Ends when the app closes the stream within 10s after an event with {status} {place}, or answers 204.")
 }
 
 fn sharing(route: &Route, config: &Config) -> String {

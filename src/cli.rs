@@ -166,7 +166,7 @@ pub struct RunArgs {
         help_heading = "Polling")]
     pub poll_max_interval: Option<Duration>,
 
-    /// Time that one request may take
+    /// Time that a poll may take, or the admission of a client
     #[arg(long, env = "SIDESTREAM_POLL_TIMEOUT", value_name = "TIME", default_value = "10s",
         value_parser = value::positive_duration, help_heading = "Polling")]
     pub poll_timeout: Duration,
@@ -176,7 +176,7 @@ pub struct RunArgs {
         value_parser = value::positive_number, help_heading = "Polling")]
     pub poll_concurrency: usize,
 
-    /// How long a first 404 is asked again before it is believed; 0 is not at all
+    /// How long a first 404 of a poll is asked again before it is believed; 0 is not at all
     #[arg(long, env = "SIDESTREAM_NOT_FOUND_GRACE", value_name = "TIME", default_value = "3s",
         value_parser = value::duration, help_heading = "Polling")]
     pub not_found_grace: Duration,

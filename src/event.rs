@@ -209,10 +209,29 @@ pub fn on_one_line(json: &[u8]) -> String {
     text.trim().replace(['\r', '\n'], "")
 }
 
-/// Whether an id looks like those that we give to events of apps that give none: eight hexadecimal digits of an epoch, a
-/// hyphen, a number.
+/// An id longer than this can't come back to us: it takes its part of a request's head, which is bounded.
+pub const ID_BYTES_MAX: usize = 1024;
+
+/// What a client comes back with that has this id as its last: a header's value has no blanks around it, and no control
+/// bytes (RFC 9110, section 5.5). `None` when it can't come back with it.
+pub fn as_returned(id: &str) -> Option<&str> {
+    let back = id.trim_matches([' ', '\t']);
+    let is_sound = back.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control());
+    (!back.is_empty() && back.len() <= ID_BYTES_MAX && is_sound).then_some(back)
+}
+
+/// What our own ids begin with, and an app's hardly do: one that is taken for ours is not shown to the app any more, and
+/// many number their events `20261122-42`.
+const OWN_ID: &str = "sidestream-";
+
+/// An id for an event of an app that gives none: an epoch, which is new with each source, and a number within it.
+pub fn own_id(epoch: u32, number: u64) -> String {
+    format!("{OWN_ID}{epoch:08x}-{number}")
+}
+
+/// Whether an id is one of ours, from whichever process.
 pub fn is_own_id(id: &str) -> bool {
-    id.split_once('-').is_some_and(|(epoch, number)| {
+    id.strip_prefix(OWN_ID).and_then(|id| id.split_once('-')).is_some_and(|(epoch, number)| {
         let is_epoch = epoch.len() == 8 && epoch.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_epoch && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
     })
@@ -276,6 +295,37 @@ mod tests {
     fn a_block_is_event_id_data_and_a_blank_line() {
         assert_eq!(encoded(Some("7"), Some("done"), "{}"), "event: done\nid: 7\ndata: {}\n\n");
         assert_eq!(encoded(None, None, "x"), "data: x\n\n");
+    }
+
+    #[test]
+    fn some_ids_come_back_otherwise_or_not_at_all() {
+        let (longest, longer) = ("x".repeat(ID_BYTES_MAX), "x".repeat(ID_BYTES_MAX + 1));
+        for (id, back) in [
+            ("7", Some("7")),
+            (" 7\t", Some("7")),
+            ("a b\tc", Some("a b\tc")),
+            ("zürich", Some("zürich")),
+            (&longest, Some(&*longest)),
+            (&longer, None),
+            ("a\u{1}b", None),
+            ("a\u{7f}", None),
+            ("  ", None),
+            ("", None),
+        ] {
+            assert_eq!(as_returned(id), back, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_ours_is_known_and_an_apps_is_not_taken_for_one() {
+        for id in [own_id(0, 1), own_id(u32::MAX, u64::MAX)] {
+            assert!(is_own_id(&id), "{id}");
+        }
+        for id in
+            ["", "20261122-42", "deadbeef-7", "sidestream-", "sidestream-7", "sidestream-20261122-", "x-20261122-42"]
+        {
+            assert!(!is_own_id(id), "{id}");
+        }
     }
 
     #[test]

@@ -131,9 +131,14 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    encodings.any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+/// What is no encoding though it stands in `Content-Encoding`. `none` and `utf-8` don't exist, and clients pass over them;
+/// guides to event streams have people send `none` to keep proxies from compressing.
+const NO_ENCODINGS: [&[u8]; 4] = [b"", b"identity", b"none", b"utf-8"];
+
+/// Whether a body is compressed.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_none = |encoding: &[u8]| NO_ENCODINGS.iter().any(|none| encoding.trim_ascii().eq_ignore_ascii_case(none));
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|encoding| !is_none(encoding.as_bytes()))
 }
 
 /// The headers that a stream of our own has, on top of the app's.

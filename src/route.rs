@@ -74,7 +74,10 @@ pub struct SubscribeSpec {
     pub replay: Replay,
     /// How many of the upstream stream's first events every newcomer is given; at most 100.
     pub greeting: usize,
-    /// How long the app may take to begin its answer; never zero.
+    /// How long the app may take to begin its stream; `None` is as long as it likes, since many an app sends its head with
+    /// its first event. Never zero.
+    pub begins_within: Option<Duration>,
+    /// The bound of other requests, an admission say; never zero.
     pub timeout: Duration,
 }
 

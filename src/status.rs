@@ -111,6 +111,15 @@ impl StatusRule {
         kind.into_iter().chain(name).find(|found| found.verdict.is_terminal()).unwrap_or(found)
     }
 
+    /// Whether an event without a status is called by a known word of a job that runs, in `/type` or its name: `progress`.
+    /// No status is made of that, but behind an end it says that something goes on.
+    pub fn is_called_running(&self, name: Option<&str>, data: &str) -> bool {
+        let is_running = |text: &str| meaning(&normalise(text)) == Some(Meaning::Running);
+        let doc = serde_json::from_str::<Value>(data).ok();
+        let kind = doc.as_ref().and_then(|doc| doc.get("type")?.as_str());
+        self.pointer.is_none() && (name.is_some_and(is_running) || kind.is_some_and(is_running))
+    }
+
     fn judge(&self, doc: &Value, pointer: &str, value: &Value) -> Detection {
         let (text, verdict) = match value {
             Value::String(text) => (text.clone(), self.judge_word(text)),

@@ -35,8 +35,6 @@ use body::{Pacing, StreamBody, Watching};
 /// Until when a client waits for a status before it gets a stream that waits: under the 30 s that the strictest platforms
 /// allow for the first byte.
 const SETTLE_MAX: Duration = Duration::from_secs(25);
-/// A `Last-Event-ID` longer than this is somebody's mischief, and as unknown as any other.
-const LAST_EVENT_ID_MAX: usize = 1024;
 /// When those who were turned away should come back, milliseconds.
 const COME_BACK: std::ops::Range<u64> = 15_000..45_000;
 
@@ -299,7 +297,8 @@ fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
         Some(id) => id.to_owned(),
         None => router::last_event_id_in(query?)?,
     };
-    (!id.is_empty() && id.len() <= LAST_EVENT_ID_MAX && !id.contains(['\r', '\n', '\0'])).then_some(id)
+    // What can't come back was not given, and is as unknown as any other.
+    event::as_returned(&id).map(str::to_owned)
 }
 
 /// The head of every stream.

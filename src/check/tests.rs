@@ -83,6 +83,8 @@ fn keys_of_a_route_show_in_its_words() {
         ("path=/x,subscribe=/y,greeting=1,replay=latest", "gets the stream's first event and then the last one"),
         ("path=/x,subscribe=/y,replay=latest", "a newcomer gets the last event"),
         ("path=/x,subscribe=/y,share=public", "once for all"),
+        ("path=/x,subscribe=/y", "and lets the app begin its answer when it likes. Every event"),
+        ("path=/x,subscribe=/y,timeout=5s", "and waits 5s for the app to begin its answer. Every event"),
     ] {
         let text = words(&["--route", route]);
         assert!(text.contains(expected), "{route} says {text}");

@@ -320,7 +320,9 @@ async fn event_streams_are_guarded_and_nothing_else_is() {
         assert!(guarded(Method::GET, 200, &[("content-type", content_type)]), "{content_type}");
     }
     assert!(guarded(Method::POST, 200, &[sse]));
-    assert!(guarded(Method::GET, 200, &[sse, ("content-encoding", "identity")]));
+    for encoding in ["identity", "none", "UTF-8", ""] {
+        assert!(guarded(Method::GET, 200, &[sse, ("content-encoding", encoding)]), "{encoding}");
+    }
 
     for content_type in ["text/html", "text/event-stream2", "application/json; x=text/event-stream", ""] {
         assert!(!guarded(Method::GET, 200, &[("content-type", content_type)]), "{content_type}");

@@ -182,6 +182,7 @@ impl Fields {
             None => None,
         };
         let greeting = self.required("greeting", "1")?;
+        let begins_within = self.duration("timeout", value::positive_duration)?;
         Ok(SubscribeSpec {
             target,
             status: self.status()?,
@@ -194,7 +195,8 @@ impl Fields {
                 })?,
                 None => 0,
             },
-            timeout: self.duration("timeout", value::positive_duration)?.unwrap_or(defaults.timeout),
+            begins_within,
+            timeout: begins_within.unwrap_or(defaults.timeout),
         })
     }
 

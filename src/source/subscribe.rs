@@ -9,25 +9,34 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
-use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 use tracing::debug;
 
+mod last_word;
+
+use self::last_word::{LastWord, Word};
 use super::{Decision, Shared, Trouble, read_refusal};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event},
+    guard,
     hub::Source,
     metrics::{CloseReason, InvalidStateSide, Outcome, Purpose, Violation},
     route::{Route, SourceSpec, SubscribeSpec},
     scope::Lender,
     sse_decode::{Decoded, DecodedEvent, Decoder},
+    status::Verdict,
     topic::{BURST, End, Topic},
     upstream::AnswerBody,
 };
@@ -37,7 +46,7 @@ pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// How long an opening counts as one of `--poll-concurrency`. Some apps send no head before their first event: with 64 at
 /// once and this, 10,000 of their streams are open again within 40 s, and quick apps are never held up.
 const TURN: Duration = Duration::from_millis(250);
-/// Back-off while the app is in trouble.
+/// Back-off while the app is in trouble, and of streams that it ends while nobody watches.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The pause before a stream that ended by itself is opened again, when the app names none (`retry:`). Short, since the
 /// clients would notice; not nothing, since an app that ends each stream at once would be asked in a tight loop.
@@ -57,8 +66,10 @@ struct Listener {
     topic: Arc<Topic>,
     shared: Arc<Shared>,
     first_id: Option<String>,
-    /// A violation was told, or left out, in the log already: once per topic is enough.
-    told: AtomicBool,
+    /// Whether somebody watches. Written as clients come and go, read where a stream has ended.
+    watched: watch::Sender<bool>,
+    /// Which kinds of violation were told, or left out, in the log already, a bit for each: once per topic is enough.
+    told: AtomicU8,
 }
 
 /// What one connection after the other adds up to.
@@ -70,32 +81,36 @@ struct Progress {
     is_named: bool,
     /// `last_id` is the app's and not a client's.
     is_apps: bool,
-    epoch: String,
+    epoch: u32,
     numbered: u64,
     reopen: Duration,
     backoff: Backoff,
+    /// Grows with each stream that the app ends while nobody watches.
+    unwatched: Backoff,
     /// Whether the app has spoken on this topic before.
     seen: bool,
-    /// The last event was the last word on a job.
-    terminal: bool,
+    /// Whether the app has said that the job is over.
+    last_word: LastWord,
 }
 
 /// What follows an attempt.
 enum Next {
     Again(Duration),
+    /// The app has ended its stream, or it broke.
+    Reopen,
     Over,
 }
 
 /// Prepares the subscription for `topic`; it begins when somebody joins.
 pub(super) fn start(shared: Arc<Shared>, topic: Arc<Topic>, first_id: Option<String>) -> SubscribeSource {
-    let listener = Listener { topic, shared, first_id, told: AtomicBool::new(false) };
-    SubscribeSource { listener: Arc::new(listener), task: std::sync::Mutex::default() }
+    SubscribeSource { listener: Arc::new(Listener::new(shared, topic, first_id)), task: std::sync::Mutex::default() }
 }
 
 // === impl SubscribeSource ===
 
 impl Source for SubscribeSource {
     fn joined(&self, _first: bool) {
+        self.listener.watched.send_replace(true);
         let mut task = self.task.lock().expect("no code panics under this lock");
         if task.is_none() {
             // Owned by this source, which aborts it; it ends by itself when the app ends the topic.
@@ -108,7 +123,9 @@ impl Source for SubscribeSource {
     }
 
     // The connection is kept through the linger: closing it is what sets off the fault in naive apps.
-    fn idle(&self) {}
+    fn idle(&self) {
+        self.listener.watched.send_replace(false);
+    }
 
     fn pace(&self) -> Option<Duration> {
         None
@@ -126,6 +143,10 @@ impl Drop for SubscribeSource {
 // === impl Listener ===
 
 impl Listener {
+    fn new(shared: Arc<Shared>, topic: Arc<Topic>, first_id: Option<String>) -> Self {
+        Self { topic, shared, first_id, watched: watch::Sender::new(false), told: AtomicU8::new(0) }
+    }
+
     fn route(&self) -> &Route {
         &self.shared.routes[self.topic.key().route.0]
     }
@@ -139,8 +160,23 @@ impl Listener {
 
     async fn run(&self) {
         let mut progress = Progress::after(self.first_id.clone());
-        while let Next::Again(pause) = self.listen_once(&mut progress).await {
-            tokio::time::sleep(pause).await;
+        loop {
+            match self.listen_once(&mut progress).await {
+                Next::Again(pause) => tokio::time::sleep(pause).await,
+                Next::Reopen => self.rest(&mut progress).await,
+                Next::Over => return,
+            }
+        }
+    }
+
+    /// The pause before a stream that has ended is opened again: short, since clients would notice. While there are none
+    /// it grows, for the window of those who may return is not worth a request each second for the whole linger.
+    async fn rest(&self, progress: &mut Progress) {
+        tokio::time::sleep(jitter(progress.reopen, 0.1)).await;
+        let mut watched = self.watched.subscribe();
+        let somebody = watched.wait_for(|is_watched| *is_watched);
+        if tokio::time::timeout(progress.unwatched.next(), somebody).await.is_ok() {
+            progress.unwatched.reset();
         }
     }
 
@@ -156,14 +192,17 @@ impl Listener {
             (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         ];
         if !progress.last_id.is_empty()
-            && let Ok(id) = HeaderValue::from_str(&progress.last_id)
+            && let Ok(id) = HeaderValue::from_bytes(progress.last_id.as_bytes())
         {
             headers.push((HeaderName::from_static("last-event-id"), id));
         }
         let opening = self.shared.schedule.opening().await;
         let counted = self.shared.asker.count(Purpose::Subscribe);
         let target = self.topic.key().path_and_query();
-        let asked = self.shared.asker.get(&target, lender.identity(), &headers, self.spec().timeout);
+        // Not `--poll-timeout`: an app that sends its head with its first event is well, and to close its stream over and
+        // over is the very thing that harms it.
+        let within = self.spec().begins_within.unwrap_or(Duration::MAX);
+        let asked = self.shared.asker.get(&target, lender.identity(), &headers, within);
         let answer = match take_turn(opening, asked).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -176,16 +215,18 @@ impl Listener {
         counted.ended(Outcome::of_status(status));
         match Decision::of(&answer, &target) {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
-            Decision::Yes if !is_event_stream(&answer) => {
-                self.violation(Violation::WrongContentType);
-                self.trouble(progress, Trouble::Answer("wrong_content_type"))
-            }
-            Decision::Yes => {
-                progress.seen = true;
-                self.topic.stream_began();
-                self.shared.bulletins.well(self.topic.key().route);
-                self.read(progress, answer.into_body()).await
-            }
+            Decision::Yes => match fault(&answer) {
+                Some(fault) => {
+                    self.violation(Violation::WrongContentType, fault);
+                    self.trouble(progress, Trouble::Answer("wrong_content_type"))
+                }
+                None => {
+                    progress.seen = true;
+                    self.topic.stream_began();
+                    self.shared.bulletins.well(self.topic.key().route);
+                    self.read(progress, answer.into_body()).await
+                }
+            },
             Decision::Unchanged | Decision::Trouble => self.trouble(progress, Trouble::Status(status)),
             Decision::No | Decision::Elsewhere if progress.seen => self.trouble(progress, Trouble::Status(status)),
             decision => self.refused(progress, &lender, decision, answer).await,
@@ -199,6 +240,7 @@ impl Listener {
         progress.is_named = false;
         let began = Instant::now();
         let mut is_crowded = self.topic.trim(began);
+        progress.last_word.stream_began(began);
         let clean = loop {
             let frame = match is_crowded {
                 false => body.frame().await,
@@ -215,6 +257,7 @@ impl Listener {
             // an app that cuts each one at once would be asked in a tight loop.
             if began.elapsed() > BACKOFF.1 {
                 progress.backoff.reset();
+                progress.unwatched.reset();
             }
             let chunk = match frame {
                 None => break true,
@@ -237,11 +280,13 @@ impl Listener {
             }
             progress.note_id(None, decoder.last_event_id());
             if !fits {
-                self.violation(Violation::TooLarge);
+                // Nobody knows what it said.
+                progress.last_word = LastWord::default();
+                self.violation(Violation::TooLarge, "an event of the app is over 1 MiB");
                 return self.trouble(progress, Trouble::Answer("too_large"));
             }
         };
-        if clean && progress.terminal {
+        if progress.last_word.stream_ended(Instant::now()) && clean {
             self.topic.end(End { frame: None, reason: CloseReason::Done, finished: true });
             return Next::Over;
         }
@@ -249,15 +294,25 @@ impl Listener {
             self.shared.metrics.route(self.topic.key().route).invalid_state(InvalidStateSide::Upstream);
         }
         // Not an outage yet: the clients don't notice unless the next attempt fails.
-        Next::Again(jitter(progress.reopen, 0.1))
+        Next::Reopen
     }
 
     /// True while a burst is kept beyond the bounds of the window.
     fn publish(&self, progress: &mut Progress, event: DecodedEvent, at: Instant) -> bool {
         progress.backoff.reset();
-        let found = self.spec().status.detect_event(event.name.as_deref(), &event.data);
-        progress.terminal = found.verdict.is_terminal();
-        if progress.terminal {
+        let SubscribeSpec { status, greeting, .. } = self.spec();
+        let found = status.detect_event(event.name.as_deref(), &event.data);
+        let word = match found.verdict {
+            // Asked only where it matters, since the data is read once more for it.
+            Verdict::Missing if !progress.last_word.is_said() => Word::Nothing,
+            Verdict::Missing if !status.is_called_running(event.name.as_deref(), &event.data) => Word::Nothing,
+            Verdict::Missing | Verdict::Running | Verdict::Unknown => Word::GoesOn,
+            Verdict::Succeeded | Verdict::Failed | Verdict::Ended => Word::Over,
+        };
+        // What the operator has named counts in a greeting too.
+        let greeting = if status.done.is_some() { 0 } else { *greeting };
+        // The time of now, not of the chunk: it is the app's end that must come soon, and not how soon events are passed on.
+        if progress.last_word.heard(word, greeting, Instant::now()) {
             self.shared.detected.tell(self.topic.key().route, self.route(), &found);
         }
         let seen = self.shared.detected.seen(self.topic.key().route, &found, self.topic.status().as_ref());
@@ -265,14 +320,18 @@ impl Listener {
             self.topic.status_seen(seen);
         }
         progress.note_id(event.id.as_deref(), &event.last_event_id);
-        let id = if progress.is_apps && !progress.last_id.is_empty() {
+        if event.id.as_ref().is_some_and(|id| id.len() > event::ID_BYTES_MAX) {
+            self.violation(Violation::TooLarge, "an id of the app is too long to come back; its events get ours");
+        }
+        let (id, place) = match event::as_returned(&progress.last_id).filter(|_| progress.is_apps) {
             // Where the app names only some events, an unnamed one keeps the id before it, on our wire too.
-            event.id
-        } else {
-            progress.numbered += 1;
-            Some(format!("{}-{}", progress.epoch, progress.numbered))
+            Some(place) => (event.id, place.to_owned()),
+            // Else clients could not say where they are, or would say it in a way in which we don't know it again.
+            None => {
+                let own = progress.own_id();
+                (Some(own.clone()), own)
+            }
         };
-        let place = id.clone().unwrap_or_else(|| progress.last_id.clone());
         let frame = event::encoded(&Event { id, name: event.name, data: event.data });
         self.topic.event(Some(&place), frame, at)
     }
@@ -321,13 +380,12 @@ impl Listener {
         Next::Again(progress.backoff.next())
     }
 
-    fn violation(&self, kind: Violation) {
+    fn violation(&self, kind: Violation, what: &'static str) {
         self.shared.metrics.route(self.topic.key().route).violation(kind);
-        if self.told.swap(true, Ordering::Relaxed) {
-            return;
+        let bit = 1 << (kind as u8);
+        if self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.shared.bulletins.violation(&self.topic, kind, what, None);
         }
-        let what = "the app's answer is no event stream that can be read";
-        self.shared.bulletins.violation(&self.topic, kind, what, None);
     }
 }
 
@@ -340,13 +398,20 @@ impl Progress {
             last_id: first_id.unwrap_or_default(),
             is_named: false,
             is_apps: false,
-            epoch: format!("{:08x}", rand::random::<u32>()),
+            epoch: rand::random(),
             numbered: 0,
             reopen: REOPEN,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            unwatched: Backoff::new(BACKOFF.0, BACKOFF.1),
             seen: false,
-            terminal: false,
+            last_word: LastWord::default(),
         }
+    }
+
+    /// The next id of ours.
+    fn own_id(&mut self) -> String {
+        self.numbered += 1;
+        event::own_id(self.epoch, self.numbered)
     }
 
     /// The app's stream holds `in_force` now, and has just named an event `own`, if it has.
@@ -374,6 +439,17 @@ async fn take_turn<T>(opening: OwnedSemaphorePermit, asked: impl Future<Output =
             drop(opening);
             asked.await
         }
+    }
+}
+
+/// What keeps us from reading an answer as an event stream.
+fn fault(answer: &http::Response<AnswerBody>) -> Option<&'static str> {
+    if !is_event_stream(answer) {
+        Some("the app's answer is no event stream")
+    } else if guard::is_encoded(answer.headers()) {
+        Some("the app's event stream is compressed, though `identity` was asked for")
+    } else {
+        None
     }
 }
 

@@ -276,6 +276,18 @@ fn an_ordinary_event_has_no_status() {
     }
 }
 
+// A feed tells of one job after the other: the next one takes back that all is over.
+#[test]
+fn an_event_can_be_called_running_without_a_status() {
+    let rule = StatusRule::default();
+    assert!(rule.is_called_running(Some("progress"), "7"));
+    assert!(rule.is_called_running(None, r#"{"type":"IN_PROGRESS"}"#));
+    for (name, data) in [(None, "[DONE]"), (Some("close"), "{}"), (Some("ping"), ""), (None, r#"{"type":"end"}"#)] {
+        assert!(!rule.is_called_running(name, data), "{name:?} {data}");
+    }
+    assert!(!self::rule("/x", &[]).is_called_running(Some("progress"), ""), "elsewhere is not looked");
+}
+
 #[test]
 fn explicit_rules_hold_for_events_too() {
     assert_eq!(rule("", &["end"]).detect_event(Some("END"), "{}").verdict, Verdict::Ended);

@@ -43,7 +43,7 @@ fn a_subscribed_route_may_keep_the_clients_path() {
     let subscribe = subscribe(&route);
     assert!(subscribe.target.is_none());
     assert_eq!((subscribe.replay, subscribe.greeting), (Replay::Missed, 0));
-    assert_eq!(subscribe.timeout, Duration::from_secs(10));
+    assert_eq!((subscribe.begins_within, subscribe.timeout), (None, Duration::from_secs(10)));
 }
 
 #[test]

@@ -120,6 +120,33 @@ async fn subscriptions_are_opened_a_few_at_a_time() {
     assert!(waits(&side, "subscribe").await > 0.0);
 }
 
+/// An id over a KiB can't come back in a request's head. The events keep their place all the same, by ids of ours.
+#[tokio::test]
+async fn an_id_too_long_to_come_back_gives_way_to_one_of_ours_and_is_counted() {
+    let app = App::start();
+    let events = app.events("/notifications");
+    let side = Sidestream::before(&app).route("path=/notifications,subscribe").start().await;
+    let mut client = side.sse("/notifications").open().await;
+    let stream = events.accept().await;
+    let long = "x".repeat(1025);
+
+    stream.send(format!("id: {long}\ndata: a\n\ndata: b\n\nid: 3\ndata: c\n\n")).await;
+    let got = [client.next_event().await, client.next_event().await, client.next_event().await];
+    let ids: Vec<_> = got.iter().map(|event| event.id().to_owned()).collect();
+    let mut back = side.sse("/notifications").last_event_id(&ids[0]).open().await;
+    let missed = [back.next_event().await, back.next_event().await].map(|event| event.data);
+
+    assert!(ids[0].starts_with("sidestream-") && ids[1].starts_with("sidestream-") && ids[2] == "3", "{ids:?}");
+    assert_eq!(missed, [Some("b".to_owned()), Some("c".to_owned())]);
+    let labels = [("route", NOTIFICATIONS_PATH), ("kind", "too_large")];
+    assert_eq!(side.metric("job_state_violations_total", &labels).await, 1.0);
+    // The app knows it, and hears it.
+    stream.send(format!("id: {long}\ndata: d\n\n")).await;
+    client.next_event().await;
+    stream.cut().await;
+    assert_eq!(events.accept().await.last_event_id(), Some(&*long));
+}
+
 /// One event of the app may hold a MiB. A longer one breaks the subscription off, which is opened anew.
 #[tokio::test]
 async fn an_event_over_one_mib_is_a_violation_and_the_stream_goes_on_anew() {

@@ -73,7 +73,7 @@ async fn a_client_that_is_admitted_too_late_for_a_topic_is_asked_to_come_back() 
     assert_eq!(first.next_event().await.data, Some(running_text(2)));
 }
 
-/// The window holds 1,024 events and 256 KiB. Who returns with an id from before it gets what a newcomer gets.
+/// The window holds 1,024 events and 256 KiB, and of the last ten seconds 2 MiB. Who returns with an id from before it gets what a newcomer gets.
 #[tokio::test]
 async fn who_returns_with_an_id_from_before_the_window_is_a_newcomer_and_counted() {
     let app = App::start();
@@ -81,7 +81,7 @@ async fn who_returns_with_an_id_from_before_the_window_is_a_newcomer_and_counted
     let side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
     let mut stays = side.sse("/notifications").open().await;
     let stream = events.accept().await;
-    let pad = "x".repeat(60 * 1024);
+    let pad = "x".repeat(400 * 1024);
     for n in 0..8 {
         stream.send(format!("id: {n}\ndata: {n} {pad}\n\n")).await;
         stays.next_event().await;

@@ -206,6 +206,7 @@ async fn a_clean_end_after_a_terminal_status_ends_the_topic() {
         "id: 9\ndata: {\"type\":\"completed\",\"videoId\":\"v1\"}\n\n",
         "id: 9\nevent: completed\ndata: fine\n\n",
         "id: 9\ndata: {\"status\":\"failed\"}\n\n",
+        "id: 9\ndata: {\"status\":\"completed\"}\n\nevent: close\ndata: {}\n\ndata: [DONE]\n\n",
     ] {
         let app = App::start();
         let events = app.events("/notifications");

@@ -96,6 +96,37 @@ async fn trouble_while_reconnecting_keeps_the_clients() {
     assert!(!client.text().contains("starting up"), "{:?}", client.text());
 }
 
+/// Some apps compress whatever is asked for. Nobody could read a word of it, nor that there is none.
+#[tokio::test]
+async fn a_compressed_stream_is_trouble_and_not_silence() {
+    let app = App::start();
+    let events = app.events("/notifications");
+    events.header("Content-Encoding", "gzip");
+    let mut side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
+    let mut client = side.sse("/notifications").open().await;
+
+    let stream = events.accept().await;
+    assert_eq!(stream.request.header("accept-encoding"), Some("identity"));
+    assert_eq!(client.next_event().await.json()["reason"], "wrong_content_type");
+    side.log_line("the reason", |line| line.contains("compressed")).await;
+    let violations = [("route", NOTIFICATIONS_PATH), ("kind", "wrong_content_type")];
+    assert!(side.metric("job_state_violations_total", &violations).await >= 1.0);
+}
+
+/// Guides to event streams have apps send this, against proxies that compress.
+#[tokio::test]
+async fn an_encoding_called_none_is_none() {
+    let app = App::start();
+    let events = app.events("/notifications");
+    events.header("Content-Encoding", "none");
+    let side = Sidestream::before(&app).route(NOTIFICATIONS).start().await;
+    let mut client = side.sse("/notifications").open().await;
+
+    events.accept().await.send("data: a\n\n").await;
+
+    assert_eq!(client.next_event().await.data.as_deref(), Some("a"));
+}
+
 /// A stream that the app ends again and again must not become a tight loop.
 #[tokio::test]
 async fn an_app_that_ends_its_stream_at_once_is_not_asked_in_a_loop() {

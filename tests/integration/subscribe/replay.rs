@@ -96,6 +96,24 @@ async fn our_own_ids_are_epoch_and_sequence_and_can_be_replayed_from() {
     assert_ne!(epochs[0], epochs[1]);
 }
 
+/// After a restart the app is asked for what follows its own id, whatever that looks like, and is spared ours.
+#[tokio::test]
+async fn an_id_of_the_app_is_sent_on_after_a_restart_and_one_of_ours_is_not() {
+    let app = App::start();
+    let events = app.events("/notifications");
+    let before = Sidestream::before(&app).route("path=/notifications,subscribe").start().await;
+    let mut client = before.sse("/notifications").open().await;
+    events.accept().await.send("data: a\n\n").await;
+    let own = client.next_event().await.id().to_owned();
+    drop(before);
+    let side = Sidestream::before(&app).route("path=/notifications,subscribe").start().await;
+
+    for (id, sent) in [("20261122-42", Some("20261122-42")), (own.as_str(), None)] {
+        let _back = side.sse("/notifications").cookie(&format!("of={id}")).last_event_id(id).open().await;
+        assert_eq!(events.accept().await.last_event_id(), sent, "{id:?}");
+    }
+}
+
 /// An id that nobody knows is a client of another time; it gets what comes, never an error.
 #[tokio::test]
 async fn an_unknown_id_is_no_error() {
