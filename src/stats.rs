@@ -126,7 +126,7 @@ impl Stats {
         })
     }
 
-    /// How long the app took for its answers since the start; what we gave up first is no answer.
+    /// How long the app took for its answers since the start.
     fn latency(&self, purpose: Purpose) -> Latency {
         self.metrics.upstream_latency(purpose)
     }

@@ -70,6 +70,38 @@ async fn the_latency_is_that_of_the_metrics() {
     }
 }
 
+/// Where nobody listens one is refused in no time: a dead app would be the fastest of all.
+#[tokio::test]
+async fn who_does_not_answer_takes_no_time_and_who_is_waited_for_does() {
+    let app = App::start();
+    app.job("v1").answer(Answer::hang());
+    app.at("/broken").answer(Answer::reset());
+    let side = Sidestream::before(&app).route(PROGRESS).flag("--poll-timeout", "200ms").start().await;
+    assert_eq!(side.get("/broken").fetch().await.status(), 502);
+    app.stop().await;
+    assert_eq!(side.get("/page").fetch().await.status(), 502);
+    let client = side.sse("/api/progress/v1").open().await;
+    let polls = async |outcome: &str| {
+        eventually(outcome, async || {
+            let stats = side.stats().await;
+            (stats["upstream_requests"]["poll"][outcome] != 0).then_some(stats)
+        })
+        .await
+    };
+
+    let stats = polls("refused").await;
+    for outcome in ["broken", "refused"] {
+        assert_eq!(stats["upstream_requests"]["forward"][outcome], 1, "{outcome}");
+    }
+    for purpose in ["poll", "forward"] {
+        assert_eq!(stats["upstream"]["latency_seconds"][purpose]["count"], 0, "{purpose}");
+    }
+    app.resume();
+    let latency = polls("timeout").await["upstream"]["latency_seconds"]["poll"].clone();
+    assert!(latency["mean"].as_f64().is_some_and(|mean| mean >= 0.2), "{latency}");
+    drop(client);
+}
+
 /// Two tabs of one user: every poll answers the other one, too.
 #[tokio::test]
 async fn each_poll_spares_the_app_those_of_all_others_who_watch() {
