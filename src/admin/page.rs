@@ -38,6 +38,7 @@ const FILES: &[File] = files! {
     "page/head.js" SCRIPT,
     "page/history.js" SCRIPT,
     "page/icon.svg" SVG,
+    "page/lately.js" SCRIPT,
     "page/limits.js" SCRIPT,
     "page/live.js" SCRIPT,
     "page/plot.js" SCRIPT,

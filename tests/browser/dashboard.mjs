@@ -10,6 +10,7 @@ import { figuresAreThoseOfTheMetrics } from './figures.mjs';
 import { itRemembersRightly } from './memory.mjs';
 import { checkPalette } from './palette.mjs';
 import { Scripted, each, figure, openDashboard, updates, watch } from './stage.mjs';
+import { itJudgesRightly } from './verdict.mjs';
 
 const FLAGS = [
   ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
@@ -264,6 +265,8 @@ async function itIsRight(browser, app) {
   console.log('the keyboard is enough, and a pause holds');
   await itRemembersRightly(tab);
   console.log('gaps and clocks do it no harm');
+  await itJudgesRightly(tab);
+  console.log('it says of the app what is so');
   await itOutlivesTheProgram(tab, app, side);
   await theRulesHold(tab);
   console.log('it outlives the program, and the rules hold');

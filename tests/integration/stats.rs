@@ -154,6 +154,24 @@ async fn each_client_that_finds_its_stream_open_spares_the_app_one() {
     drop(reloaded);
 }
 
+/// A gauge that stands at 0 for a stream of the app would say that what is shown is fresh.
+#[tokio::test]
+async fn the_age_of_the_data_is_told_of_polled_routes_alone() {
+    let app = App::start();
+    app.job("v1").answer(running(1));
+    let events = app.events(NOTIFICATIONS_PATH);
+    let side = Sidestream::before(&app).route(PROGRESS).route(NOTIFICATIONS).start().await;
+    let mut polled = side.sse("/api/progress/v1").open().await;
+    polled.next_event().await;
+    let subscribed = side.sse(NOTIFICATIONS_PATH).open().await;
+    events.accept().await;
+
+    let stats = side.stats().await;
+    let age = |route: usize| &stats["routes"][route]["data_age_seconds"];
+    assert!(age(0).is_number() && age(1).is_null() && age(2).is_null(), "{stats}");
+    drop((polled, subscribed));
+}
+
 /// What a job went through tells more than where it is; and a list that grows with it would be a leak.
 #[tokio::test]
 async fn a_topic_shows_the_last_different_values_of_its_status() {
