@@ -43,6 +43,7 @@ const FILES: &[File] = files! {
     "page/live.js" SCRIPT,
     "page/plot.js" SCRIPT,
     "page/samples.js" SCRIPT,
+    "page/scroll.js" SCRIPT,
     "page/table.js" SCRIPT,
     "page/tables.js" SCRIPT,
     "page/topics.js" SCRIPT,

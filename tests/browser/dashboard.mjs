@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { ROOT, Sidestream, eventually } from '../churn/parts.mjs';
 import { figuresAreThoseOfTheMetrics } from './figures.mjs';
+import { manyRoutesCanBeRead } from './layout.mjs';
 import { itRemembersRightly } from './memory.mjs';
 import { checkPalette } from './palette.mjs';
 import { Scripted, each, figure, openDashboard, updates, watch } from './stage.mjs';
@@ -276,7 +277,7 @@ const app = await Scripted.start();
 const browser = await chromium.launch({ executablePath, args: FLAGS });
 try {
   // Side by side: each waits more than it works.
-  await Promise.all([itIsRight(browser, app), itStaysUsableUnderLoad(browser, app)]);
+  await Promise.all([itIsRight(browser, app), itStaysUsableUnderLoad(browser, app), manyRoutesCanBeRead(browser, app)]);
 } finally {
   await browser.close();
   app.stop();
