@@ -105,7 +105,8 @@ impl Metrics {
         let upstream_seconds = histogram_vec(
             registry,
             "upstream_request_seconds",
-            "Time from a request to the app until the head of its answer (for polls: its whole body).",
+            "Time from a request to the app until the head of its answer (for polls: its whole body), or until it was \
+             clear that there would be none.",
             &["purpose", "outcome"],
         )?;
         let http_requests = counter_vec(
@@ -252,10 +253,16 @@ impl Metrics {
         self.upstream_requests[purpose as usize][outcome as usize].get()
     }
 
-    /// How long the app took for its answers to requests for `purpose` so far; what we gave up first is no answer.
+    /// How many requests to the app for `purpose` came to an end so far that was not ours.
+    pub fn upstream_ended_count(&self, purpose: Purpose) -> u64 {
+        let ended = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::Cancelled);
+        ended.map(|outcome| self.upstream_request_count(purpose, *outcome)).sum()
+    }
+
+    /// How long the app took for its answers to requests for `purpose` so far: of [`Outcome::TIMED`].
     pub fn upstream_latency(&self, purpose: Purpose) -> Latency {
-        let by_outcome = Outcome::ALL.iter().zip(&self.upstream_seconds[purpose as usize]);
-        Latency::of(by_outcome.filter(|(outcome, _)| **outcome != Outcome::Cancelled).map(|(_, seconds)| seconds))
+        let by_outcome = &self.upstream_seconds[purpose as usize];
+        Latency::of(Outcome::TIMED.iter().map(|outcome| &by_outcome[*outcome as usize]))
     }
 
     /// Counts an answer of the public side.

@@ -22,7 +22,7 @@ use crate::{
     hub::Hub,
     metrics::{CloseReason, InvalidStateSide, Metrics, Outcome, Phase, Purpose, RejectReason, RouteId, Violation},
     readiness::{Readiness, State},
-    route::Route,
+    route::{Route, SourceSpec},
     shard::Shards,
     source::schedule::Schedule,
 };
@@ -126,9 +126,13 @@ impl Stats {
         })
     }
 
-    /// How long the app took for its answers since the start; what we gave up first is no answer.
+    /// How long the app took for its answers since the start.
     fn latency(&self, purpose: Purpose) -> Latency {
         self.metrics.upstream_latency(purpose)
+    }
+
+    fn is_polled(&self, id: RouteId) -> bool {
+        self.routes.get(id.0).is_some_and(|route| matches!(route.source, SourceSpec::Poll(_)))
     }
 
     fn route(&self, id: RouteId, subscribers: usize) -> Value {
@@ -143,7 +147,8 @@ impl Stats {
             "job_state_violations": labels(Violation::ALL, |kind| (kind.as_str(), metrics.violation_count(kind))),
             "topics": labels(Phase::ALL, |phase| (phase.as_str(), metrics.topics(phase).get())),
             "subscribers": subscribers,
-            "data_age_seconds": metrics.data_age.get(),
+            // Of a stream of the app it is not known how old what it last said is.
+            "data_age_seconds": self.is_polled(id).then(|| metrics.data_age.get()),
             "spared_requests": metrics.requests_spared.get(),
         })
     }

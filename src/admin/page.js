@@ -8,6 +8,7 @@ import { History } from './page/history.js';
 import { Limits } from './page/limits.js';
 import { follow } from './page/live.js';
 import { Samples } from './page/samples.js';
+import { markMore } from './page/scroll.js';
 import { mark, write } from './page/table.js';
 import { Tables } from './page/tables.js';
 import { Topics } from './page/topics.js';
@@ -67,6 +68,7 @@ function take(stats) {
   ask();
 }
 
+for (const region of document.querySelectorAll('.scroll')) markMore(region);
 follow('api/stats/stream', take, () => {
   history.lose();
   ask();

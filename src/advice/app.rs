@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Recommendation, Severity, Time,
-    facts::{Facts, Kind, RouteFacts},
+    facts::{Facts, Kind, PollFacts, RouteFacts},
     is_share,
 };
 
@@ -68,7 +68,7 @@ pub(super) fn slower_than_polls(facts: &Facts) -> Option<Recommendation> {
 
 /// Polls wait because too many are under way.
 pub(super) fn polls_wait(facts: &Facts) -> Option<Recommendation> {
-    let (waited, polls, concurrency) = (facts.polls.waited, facts.polls.latency.count, facts.polls.concurrency);
+    let PollFacts { waited, made: polls, concurrency, .. } = facts.polls;
     // When thousands come in the same moment, after a restart, the first poll of each waits; that is as it should be.
     let is_storm = polls < 2 * facts.polls.topics as u64;
     (is_share(waited, polls, 0.2, 10) && !is_storm).then(|| Recommendation {
@@ -92,7 +92,7 @@ mod tests {
     use prometheus::{Histogram, HistogramOpts};
 
     use super::*;
-    use crate::{advice::facts::PollFacts, stats::latency::Latency};
+    use crate::stats::latency::Latency;
 
     fn latency(seconds: f64, count: usize) -> Latency {
         let opts = HistogramOpts::new("t", "t").buckets(vec![0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0]);
@@ -105,7 +105,13 @@ mod tests {
         let kind = Kind::Poll { interval: Duration::from_secs(1) };
         Facts {
             routes: vec![RouteFacts { kind, ..RouteFacts::default() }],
-            polls: PollFacts { latency: latency(seconds, count), waited, concurrency: 64, topics: 20 },
+            polls: PollFacts {
+                latency: latency(seconds, count),
+                made: count as u64,
+                waited,
+                concurrency: 64,
+                topics: 20,
+            },
             ..Facts::default()
         }
     }

@@ -81,8 +81,10 @@ pub enum Kind {
 /// The polls of all routes.
 #[derive(Clone, Debug, Default)]
 pub struct PollFacts {
-    /// How long they took.
+    /// How long they took that the app answered, or left waiting.
     pub latency: Latency,
+    /// How many were made, whatever became of them.
+    pub made: u64,
     /// How many had to wait for their turn.
     pub waited: u64,
     /// `--poll-concurrency`.

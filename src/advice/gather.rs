@@ -67,7 +67,8 @@ pub struct Adviser {
 struct Look {
     at: Instant,
     routes: Vec<RouteCounts>,
-    polls: Latency,
+    latency: Latency,
+    polls: u64,
     polls_waited: u64,
     rejected: Vec<u64>,
 }
@@ -154,7 +155,8 @@ impl Sources {
         Look {
             at,
             routes: metrics.shown().map(|id| self.route_counts(id)).collect(),
-            polls: metrics.upstream_latency(Purpose::Poll),
+            latency: metrics.upstream_latency(Purpose::Poll),
+            polls: metrics.upstream_ended_count(Purpose::Poll),
             polls_waited: metrics.upstream_waited_count(Purpose::Poll),
             rejected: RejectReason::ALL.iter().map(|reason| metrics.rejected_count(*reason)).collect(),
         }
@@ -182,7 +184,8 @@ impl Sources {
                 .map(|(id, ((now, before), settled))| self.route_facts(RouteId(id), now, settled, before))
                 .collect(),
             polls: PollFacts {
-                latency: now.polls.since(&before.polls),
+                latency: now.latency.since(&before.latency),
+                made: now.polls.saturating_sub(before.polls),
                 waited: now.polls_waited.saturating_sub(before.polls_waited),
                 concurrency: self.schedule.concurrency(),
                 topics: self.hub.len(),

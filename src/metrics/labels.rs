@@ -181,6 +181,11 @@ label! {
 }
 
 impl Outcome {
+    /// Those whose time says how long the app takes: it answered, or was waited for in vain. Where nobody listens, a
+    /// refusal comes in no time, and a dead app would look like the fastest; what broke, or what we gave up, had no answer.
+    pub const TIMED: &'static [Self] =
+        &[Self::Ok, Self::NotModified, Self::Redirect, Self::ClientError, Self::ServerError, Self::Timeout];
+
     /// The outcome that a status stands for.
     pub fn of_status(status: http::StatusCode) -> Self {
         match status.as_u16() {

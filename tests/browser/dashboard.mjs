@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { ROOT, Sidestream, eventually } from '../churn/parts.mjs';
 import { figuresAreThoseOfTheMetrics } from './figures.mjs';
+import { manyRoutesCanBeRead } from './layout.mjs';
 import { itRemembersRightly } from './memory.mjs';
 import { checkPalette } from './palette.mjs';
 import { Scripted, each, figure, openDashboard, updates, watch } from './stage.mjs';
+import { itJudgesRightly } from './verdict.mjs';
 
 const FLAGS = [
   ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
@@ -264,6 +266,8 @@ async function itIsRight(browser, app) {
   console.log('the keyboard is enough, and a pause holds');
   await itRemembersRightly(tab);
   console.log('gaps and clocks do it no harm');
+  await itJudgesRightly(tab);
+  console.log('it says of the app what is so');
   await itOutlivesTheProgram(tab, app, side);
   await theRulesHold(tab);
   console.log('it outlives the program, and the rules hold');
@@ -273,7 +277,7 @@ const app = await Scripted.start();
 const browser = await chromium.launch({ executablePath, args: FLAGS });
 try {
   // Side by side: each waits more than it works.
-  await Promise.all([itIsRight(browser, app), itStaysUsableUnderLoad(browser, app)]);
+  await Promise.all([itIsRight(browser, app), itStaysUsableUnderLoad(browser, app), manyRoutesCanBeRead(browser, app)]);
 } finally {
   await browser.close();
   app.stop();

@@ -196,6 +196,20 @@ async fn the_dashboard_shows_every_series_and_no_other() {
     assert_eq!(missing, left_out.iter().collect::<Vec<_>>(), "on no panel");
 }
 
+/// What no answer has is no latency: on a graph, and in the runbook, a dead app would be fast.
+#[test]
+fn who_asks_how_long_the_app_takes_leaves_out_what_it_did_not_answer() {
+    let runbook = fs::read_to_string(repository_file("docs/runbook.md")).expect("it can be read");
+    let panels = Dashboard::read().expressions().into_iter().map(|expression| expression.text);
+    let asked = panels.chain(runbook.lines().map(str::to_owned));
+    let asked: Vec<_> = asked.filter(|text| text.contains("upstream_request_seconds_bucket")).collect();
+
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    for text in asked {
+        assert!(text.contains(r#"outcome!~"refused|broken|cancelled""#), "{text}");
+    }
+}
+
 /// The names of our own series in an expression.
 fn series_in(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

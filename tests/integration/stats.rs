@@ -70,6 +70,38 @@ async fn the_latency_is_that_of_the_metrics() {
     }
 }
 
+/// Where nobody listens one is refused in no time: a dead app would be the fastest of all.
+#[tokio::test]
+async fn who_does_not_answer_takes_no_time_and_who_is_waited_for_does() {
+    let app = App::start();
+    app.job("v1").answer(Answer::hang());
+    app.at("/broken").answer(Answer::reset());
+    let side = Sidestream::before(&app).route(PROGRESS).flag("--poll-timeout", "200ms").start().await;
+    assert_eq!(side.get("/broken").fetch().await.status(), 502);
+    app.stop().await;
+    assert_eq!(side.get("/page").fetch().await.status(), 502);
+    let client = side.sse("/api/progress/v1").open().await;
+    let polls = async |outcome: &str| {
+        eventually(outcome, async || {
+            let stats = side.stats().await;
+            (stats["upstream_requests"]["poll"][outcome] != 0).then_some(stats)
+        })
+        .await
+    };
+
+    let stats = polls("refused").await;
+    for outcome in ["broken", "refused"] {
+        assert_eq!(stats["upstream_requests"]["forward"][outcome], 1, "{outcome}");
+    }
+    for purpose in ["poll", "forward"] {
+        assert_eq!(stats["upstream"]["latency_seconds"][purpose]["count"], 0, "{purpose}");
+    }
+    app.resume();
+    let latency = polls("timeout").await["upstream"]["latency_seconds"]["poll"].clone();
+    assert!(latency["mean"].as_f64().is_some_and(|mean| mean >= 0.2), "{latency}");
+    drop(client);
+}
+
 /// Two tabs of one user: every poll answers the other one, too.
 #[tokio::test]
 async fn each_poll_spares_the_app_those_of_all_others_who_watch() {
@@ -120,6 +152,24 @@ async fn each_client_that_finds_its_stream_open_spares_the_app_one() {
 
     side.until_metric("upstream_requests_spared_total", &[("route", NOTIFICATIONS_PATH)], 2.0).await;
     drop(reloaded);
+}
+
+/// A gauge that stands at 0 for a stream of the app would say that what is shown is fresh.
+#[tokio::test]
+async fn the_age_of_the_data_is_told_of_polled_routes_alone() {
+    let app = App::start();
+    app.job("v1").answer(running(1));
+    let events = app.events(NOTIFICATIONS_PATH);
+    let side = Sidestream::before(&app).route(PROGRESS).route(NOTIFICATIONS).start().await;
+    let mut polled = side.sse("/api/progress/v1").open().await;
+    polled.next_event().await;
+    let subscribed = side.sse(NOTIFICATIONS_PATH).open().await;
+    events.accept().await;
+
+    let stats = side.stats().await;
+    let age = |route: usize| &stats["routes"][route]["data_age_seconds"];
+    assert!(age(0).is_number() && age(1).is_null() && age(2).is_null(), "{stats}");
+    drop((polled, subscribed));
 }
 
 /// What a job went through tells more than where it is; and a list that grows with it would be a leak.

@@ -35,7 +35,7 @@ export function showFigures(stats, history) {
   const phases = merged(routes, (route) => route.topics);
   figure('topics', sum(phases), parts(phases) || 'nothing is watched', phases.degraded > 0 && 'bad');
   const asked = OURS.reduce((all, purpose) => all + sum(stats.upstream_requests?.[purpose]), 0);
-  figure('asked', asked, `${perSecond('asked')} per second`);
+  figure('asked', asked, `${perSecond('asked')} per second; ${perSecond('forwarded')} forwarded`);
   const spared = stats.upstream?.spared_requests;
   const part = spared > 0 ? Math.floor((spared / (spared + asked)) * 100) : 0;
   figure('spared', spared, spared > 0 ? `${part} % of what tabs would ask` : 'nothing was shared');

@@ -1,7 +1,8 @@
 // The head of the page: whether all is well, and how the app, the program and a drain are doing.
-import { mark, write } from './table.js';
+import { Lately, RECENT_S } from './lately.js';
 import { named } from './samples.js';
-import { RECENT_S, appInWords, verdict } from './verdict.js';
+import { mark, write } from './table.js';
+import { appInWords, verdict } from './verdict.js';
 import { NONE, clock, count, many, seconds } from './words.js';
 
 const byId = (id) => document.getElementById(id);
@@ -9,16 +10,17 @@ const WAITING = { level: 'wait', title: 'Connecting to sidestream', findings: []
 
 export class Head {
   #history;
+  #lately;
 
   constructor(history) {
     this.#history = history;
+    this.#lately = new Lately(history);
   }
 
   /** Shows what the newest figures say; before the first there are none. */
   show(stats) {
-    const recent = (kind) => this.#history.recent(named(kind), RECENT_S);
     const { isLost } = this.#history;
-    const found = !stats ? WAITING : isLost ? this.#lost() : verdict(stats, recent);
+    const found = !stats ? WAITING : isLost ? this.#lost() : verdict(stats, this.#lately);
     mark(byId('verdict'), 'data-level', found.level);
     mark(byId('verdict').querySelector('use'), 'href', `#sign-${found.level}`);
     write(byId('verdict-title'), found.title);
@@ -27,7 +29,7 @@ export class Head {
     showFindings(byId('verdict-findings'), found.findings);
     if (!stats) return;
     write(byId('fact-state'), isLost ? 'unknown' : stats.state ?? NONE);
-    write(byId('fact-app'), isLost ? 'unknown' : appInWords(recent, this.#latency()));
+    write(byId('fact-app'), isLost ? 'unknown' : appInWords(stats, this.#lately, this.#latency()));
     write(byId('fact-up'), seconds(stats.uptime_seconds));
     write(byId('fact-version'), stats.version ?? NONE);
     showDrain(isLost ? null : stats.drain);

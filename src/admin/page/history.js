@@ -77,6 +77,26 @@ export class History {
     return total;
   }
 
+  /** How many seconds ago one of these series last had something, in the process that runs now; Infinity if not within so many. */
+  ago(names, seconds) {
+    const rings = names.map((name) => this.#series.get(name)).filter(Boolean);
+    let latest = -Infinity;
+    this.each(this.last - seconds * 1000, (time, place, broken) => {
+      if (broken === 'restart') latest = -Infinity;
+      if (rings.some((ring) => ring[place] > 0)) latest = time;
+    });
+    return (this.last - latest) / 1000;
+  }
+
+  /** For how many seconds there are figures of the process that runs now, so many at most. */
+  span(seconds) {
+    let from = NaN;
+    this.each(this.last - seconds * 1000, (time, _, broken) => {
+      if (Number.isNaN(from) || broken === 'restart') from = time;
+    });
+    return (this.last - from) / 1000;
+  }
+
   /** The newest value of a series that is at most so many seconds old; NaN if there is none. */
   newest(name, seconds = 0) {
     const ring = this.#series.get(name);

@@ -5,8 +5,10 @@ import { sum } from './words.js';
 export const OURS = ['poll', 'subscribe', 'authorize'];
 /** The outcomes that say the app has answered. */
 export const ANSWERS = ['ok', 'not_modified', 'redirect', 'client_error'];
+/** Those that say nothing came from it. */
+export const SILENCES = ['refused', 'timeout', 'broken'];
 /** Those that say it is not well. */
-export const FAILURES = ['server_error', 'refused', 'timeout', 'broken'];
+export const FAILURES = ['server_error', ...SILENCES];
 
 /** Uptimes are told in whole seconds; a process that began so much later is another one. */
 const LATER_MS = 2_500;

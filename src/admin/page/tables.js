@@ -11,6 +11,10 @@ const OLDEST_SHOWN = 10;
 const byRoute = (row) => row.route;
 const byAddress = (row) => `${row.address} ${row.route}`;
 
+/** Where there are many routes, those with streams stand first, and those that never had any last; else as configured. */
+const rank = ({ active, subscribers, opened }) => (active > 0 || subscribers > 0 ? 0 : opened > 0 ? 1 : 2);
+const livelyFirst = (routes) => [...routes].sort((a, b) => rank(a) - rank(b));
+
 /** A table whose columns are labels, known when the first figures come. */
 class Matrix {
   #rows = null;
@@ -81,9 +85,10 @@ export class Tables {
   }
 
   show(stats) {
-    this.#routes.show(stats.routes, byRoute);
-    this.#ends.show(stats.routes, 'route', byRoute);
-    this.#faults.show(stats.routes, 'route', byRoute);
+    const routes = livelyFirst(stats.routes);
+    this.#routes.show(routes, byRoute);
+    this.#ends.show(routes, 'route', byRoute);
+    this.#faults.show(routes, 'route', byRoute);
     const latencies = stats.upstream?.latency_seconds;
     const purposes = Object.entries(stats.upstream_requests ?? {}).map(([purpose, outcomes]) => (
       { purpose, outcomes, latency: latencies?.[purpose], hasLatency: Boolean(latencies) }

@@ -1,9 +1,7 @@
 // Whether all is well, in words: what somebody who was woken up reads first.
-import { count, label, many, parts, seconds, sum } from './words.js';
-import { ANSWERS, FAILURES } from './samples.js';
+import { RECENT_S } from './lately.js';
+import { NONE, count, label, many, parts, seconds, sum } from './words.js';
 
-/** How far back "now" reaches. */
-export const RECENT_S = 30;
 /** From this part of a limit on, it is near. */
 export const NEAR = 0.8;
 
@@ -17,34 +15,28 @@ export function limits(stats) {
     .map(([name, { now, max }]) => ({ name, words: LIMITED[name] ?? label(name), now, max, part: max > 0 ? now / max : 0 }));
 }
 
-/** How many requests failed and were answered in the last seconds. */
-function appLately(recent) {
-  const total = (outcomes) => Math.round(outcomes.reduce((all, outcome) => all + recent(`outcome.${outcome}`), 0));
-  return { failed: total(FAILURES), answered: total(ANSWERS) };
-}
-
 const bad = (title, text) => ({ level: 'bad', title, text });
 const warn = (title, text) => ({ level: 'warn', title, text });
 
-/** What an operator should know, `recent(kind)` being how often something happened in the last seconds. */
-function* findings(stats, recent) {
+/** What an operator should know. */
+function* findings(stats, lately) {
   const inTime = `in the last ${RECENT_S} s`;
   const routes = stats.routes ?? [];
   if (stats.app?.running === false) yield bad('The app is not running', 'Its process has ended.');
 
   const degraded = routes.reduce((total, route) => total + (route.topics?.degraded ?? 0), 0);
-  const { failed, answered } = appLately(recent);
-  const failures = parts(Object.fromEntries(FAILURES.map((outcome) => [outcome, Math.round(recent(`outcome.${outcome}`))])));
-  if (failed >= 1 && answered < 1) {
-    yield bad('The app does not answer', `${many(failed, 'request')} failed ${inTime}: ${failures}.`);
+  const { state, failed, answered, failures } = lately.app(stats);
+  if (state === 'silent' || state === 'erring') {
+    const title = state === 'silent' ? 'The app does not answer' : 'The app answers with errors';
+    yield bad(title, `${many(failed, 'request')} failed ${inTime}: ${failures}.`);
   } else if (degraded > 0) {
     const topics = sum(routes.reduce((all, route) => ({ ...all, [route.route]: sum(route.topics) }), {}));
     yield bad('The app is in trouble', `${count(degraded)} of ${many(topics, 'topic')} can only show what was known before.`);
-  } else if (failed >= 1) {
+  } else if (state === 'partly') {
     yield warn('Some requests to the app fail', `${count(failed)} of ${count(failed + answered)} ${inTime}: ${failures}.`);
   }
 
-  const rejected = Math.round(recent('rejected'));
+  const rejected = lately.count('rejected');
   if (rejected > 0 && stats.state === 'ready') {
     yield bad('Clients are being turned away', `${many(rejected, 'time')} ${inTime}; so far: ${parts(stats.rejected)}.`);
   }
@@ -61,18 +53,18 @@ function* findings(stats, recent) {
     const title = `${many(stale, 'client')} ${stale === 1 ? 'has' : 'have'} gone silent`;
     yield warn(title, 'Nothing that is sent to them is acknowledged.');
   }
-  const deaths = Math.round(recent('exits.app'));
+  const deaths = lately.count('exits.app');
   if (deaths > 0) yield warn('The app has died', `${many(deaths, 'time')} ${inTime}.`);
-  const invalid = Math.round(recent('invalid.app'));
+  const invalid = lately.count('invalid.app');
   if (invalid > 0) yield warn('The app writes to closed streams', `${many(invalid, 'invalid-state error')} ${inTime}.`);
   const [first, ...others] = (stats.recommendations ?? []).filter(({ severity }) => severity === 'warning');
   if (first) yield warn(first.title, others.length ? `${others.length + 1} warnings are below.` : 'What to change is below.');
 }
 
 /** The level, one line, and what else there is to say. */
-export function verdict(stats, recent) {
+export function verdict(stats, lately) {
   if (stats.state === 'starting') return { level: 'wait', title: 'Starting', findings: [] };
-  const found = [...findings(stats, recent)].sort((a, b) => (a.level === 'bad' ? 0 : 1) - (b.level === 'bad' ? 0 : 1));
+  const found = [...findings(stats, lately)].sort((a, b) => (a.level === 'bad' ? 0 : 1) - (b.level === 'bad' ? 0 : 1));
   const sentences = found.map(({ title, text }) => ({ title, text }));
   if (stats.state === 'draining') return { level: 'drain', title: 'Draining', findings: sentences };
   if (!found.length) return { level: 'well', title: 'All is well', findings: [] };
@@ -81,10 +73,17 @@ export function verdict(stats, recent) {
 }
 
 /** How the app does, in a few words. */
-export function appInWords(recent, latency) {
-  const { failed, answered } = appLately(recent);
-  if (failed >= 1 && answered < 1) return 'does not answer';
-  if (failed >= 1) return 'fails sometimes';
-  if (answered < 1) return `not asked for ${RECENT_S} s`;
+export function appInWords(stats, lately, latency) {
+  const { state } = lately.app(stats);
+  if (state === 'silent') return 'does not answer';
+  if (state === 'erring') return 'answers with errors';
+  if (state === 'partly') return 'fails sometimes';
+  if (state === 'unasked') return unaskedInWords(lately.unasked(stats));
   return Number.isFinite(latency) ? `answers in ${seconds(latency)}` : 'answers';
+}
+
+function unaskedInWords(time) {
+  if (Number.isNaN(time)) return 'not asked yet';
+  // A page that was opened just now has seen nothing of what was before.
+  return time >= 1 ? `not asked for ${time} s` : NONE;
 }

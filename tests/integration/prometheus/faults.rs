@@ -1,8 +1,8 @@
 //! Every alert on a real run that has its fault, and none of them on one beside it that has not.
 //!
-//! The rules are those of `deploy/prometheus`, looking back over seconds ([`rules::sharpened`]). Four programs stand
+//! The rules are those of `deploy/prometheus`, looking back over seconds ([`rules::sharpened`]). Five programs stand
 //! side by side: a healthy one; one whose clients, limits and app go wrong; one that goes wrong as a process; one whose app
-//! dies again and again.
+//! dies again and again; one that has no route, so that its app takes all streams with it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -51,7 +51,7 @@ async fn watch(side: &Sidestream, path: &str) -> Client {
 #[tokio::test]
 #[ignore = "needs prometheus; tests/run runs it"]
 async fn every_alert_fires_on_a_real_run_with_its_fault_and_none_on_the_one_beside_it() {
-    let (app, healthy_app) = (App::start(), App::start());
+    let (app, healthy_app, lonely_app) = (App::start(), App::start(), App::start());
     healthy_app.job("v1").answer(running(1));
     for app in [&app, &healthy_app] {
         app.at("/api/videos/*").answer(running(1).after(Duration::from_millis(20)));
@@ -81,17 +81,19 @@ async fn every_alert_fires_on_a_real_run_with_its_fault_and_none_on_the_one_besi
         .app(&["sh", "-c", broken])
         .start()
         .await;
-    let targets = [&healthy, &faulty, &crowded, &restarting].map(Sidestream::admin_addr);
+    let lonely = Sidestream::before(&lonely_app).start().await;
+    let targets = [&healthy, &faulty, &crowded, &restarting, &lonely].map(Sidestream::admin_addr);
     let prometheus = Prometheus::start(&targets, &rules::sharpened()).await;
     let mut kept = Vec::new();
     for _ in 0..3 {
         kept.push(watch(&healthy, "/api/progress/v1").await);
     }
 
-    let (of_streams, of_process, of_an_app) = tokio::join!(
+    let (of_streams, of_process, of_an_app, ()) = tokio::join!(
         faults_of_streams(&app, &faulty, &prometheus),
         faults_of_a_process(crowded, &prometheus),
-        faults_of_an_app(&restarting, &prometheus)
+        faults_of_an_app(&restarting, &prometheus),
+        fault_that_nobody_waits_for(&lonely_app, &lonely, &prometheus)
     );
 
     let fired = [of_streams, of_process, of_an_app].into_iter().flatten().map(str::to_owned);
@@ -212,4 +214,28 @@ async fn faults_of_an_app(side: &Sidestream, prometheus: &Prometheus) -> BTreeSe
     alerts.fires("SidestreamAppInvalidStateErrors").await;
     alerts.fires("SidestreamAppExits").await;
     alerts.fired
+}
+
+/// An app that dies and takes all streams with it, as no route has any: only who asks for something else notices.
+async fn fault_that_nobody_waits_for(app: &App, side: &Sidestream, prometheus: &Prometheus) {
+    let mut alerts = Watch::on(prometheus, side);
+    let feed = app.events("/feed");
+    let mut client = side.sse("/feed").open().await;
+    let stream = feed.accept().await;
+    stream.send("data: news\n\n").await;
+    client.next_event().await;
+
+    app.stop().await;
+    client.read_to_end().await;
+    side.until_metric("connections_active", &[], 0.0).await;
+    let visits = async {
+        loop {
+            assert_eq!(side.get("/page").fetch().await.status(), 502);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = visits => {}
+        () = alerts.fires("SidestreamAppUnreachable") => {}
+    }
 }
