@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::harness::{
     PROGRESS, PROGRESS_PATH,
-    app::App,
+    app::{Answer, App},
     running, running_text,
     sidestream::{Finished, Sidestream, binary, finish, run},
 };
@@ -154,6 +154,20 @@ async fn healthcheck_asks_the_admin_side() {
 
     assert_eq!(healthy.code, Some(0), "{}", healthy.stderr);
     assert_eq!(gone.code, Some(1), "{}", gone.stderr);
+}
+
+/// The public side answers for the app, and an app may answer 200 to anything.
+#[tokio::test]
+async fn healthcheck_at_the_public_side_is_no_sign_of_health() {
+    let app = App::start();
+    app.at("/livez").answer(Answer::text(200, "ok\n"));
+    let side = Sidestream::before(&app).start().await;
+
+    let asked = run(["healthcheck", "--admin-listen", &side.addr().to_string()]).await;
+
+    assert_eq!(asked.code, Some(1), "{}", asked.stderr);
+    assert!(asked.stderr.contains("is not the admin side of a sidestream"), "{}", asked.stderr);
+    assert_eq!(app.at("/livez").count(), 1);
 }
 
 #[tokio::test]
