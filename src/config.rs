@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use http::HeaderName;
 use http::uri::Authority;
@@ -189,7 +188,8 @@ impl Config {
             app_log: args.app_log.as_deref().map(app_log).transpose()?,
             warnings: Vec::new(),
         };
-        config.warnings = config.find_warnings();
+        config.warnings = config.find_warnings().iter().map(|warning| args.twins.explain(warning)).collect();
+        config.warnings.extend(cli::misspelled_variables());
         Ok(config)
     }
 
@@ -204,10 +204,10 @@ impl Config {
     {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         if cli::lacks_app(args.iter().cloned()) {
-            return Err(ConfigError::NoCommand.into());
+            return Err(refusal(&ConfigError::NoCommand.to_string()));
         }
-        let cli = Cli::try_parse_from(std::iter::once(OsString::from("sidestream")).chain(args))?;
-        Ok(Self::new(&cli.run)?)
+        let cli = Cli::try_read(std::iter::once(OsString::from("sidestream")).chain(args))?;
+        Self::new(&cli.run).map_err(|error| refusal(&cli.run.twins.explain(&error.to_string())))
     }
 
     fn find_warnings(&self) -> Vec<String> {
@@ -328,13 +328,10 @@ fn are_same(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || either_takes_all)
 }
 
-// === impl ConfigError ===
-
-impl From<ConfigError> for clap::Error {
-    fn from(error: ConfigError) -> Self {
-        // Raw: the usage of thirty flags below it would hide the sentence that matters.
-        Self::raw(ErrorKind::ValueValidation, format_args!("{error}\n"))
-    }
+/// A refused configuration, as the parser of the command line would print it.
+pub fn refusal(sentence: &str) -> clap::Error {
+    // Raw: the usage of thirty flags below it would hide the sentence that matters.
+    clap::Error::raw(ErrorKind::ValueValidation, format_args!("{sentence}\n"))
 }
 
 #[cfg(test)]

@@ -30,7 +30,26 @@ const ROUTE_MISTAKES: &[(&str, &str)] = &[
         "path=/x,poll=/y,done=a,b",
         r#"unknown key 'b'; values of 'done' are joined with '|', and a comma inside a value is written \,"#,
     ),
-    ("path=/x,path=/z,poll=/y", "the key 'path' is given twice; keep one of them"),
+    (
+        "path=/x,poll=/y,done=a,b,pol=/z",
+        r#"unknown key 'b'; values of 'done' are joined with '|', and a comma inside a value is written \,"#,
+    ),
+    ("path=/x,subscrib", "unknown key 'subscrib', did you mean 'subscribe'?"),
+    ("/api/x", "unknown key '/api/x', did you mean 'path=/api/x'?"),
+    ("/api/x?id={id},poll=/y", "unknown key '/api/x?id', did you mean 'path=/api/x?id'?"),
+    (
+        "path=/x?a=1,2,poll=/y",
+        r#"unknown key '2'; a comma inside a value is written \,, and the keys are: path, poll, subscribe, status, done, share, errors, template, replay, greeting, interval, max-interval, timeout, heartbeat, linger, retry, max-age"#,
+    ),
+    (
+        "path=/x,path=/z,poll=/y",
+        "the key 'path' is given twice; keep one of them, or separate two routes by ';' or a newline",
+    ),
+    (
+        "path=/a,poll=/b,path=/c,poll=/d",
+        "the key 'path' is given twice; keep one of them, or separate two routes by ';' or a newline",
+    ),
+    ("path=/x,poll=/z,poll=/y", "the key 'poll' is given twice; keep one of them"),
     ("path=/x,,poll=/y", "there is nothing between two commas; write key=value pairs with one comma between them"),
     ("path=/x,poll=/y,", "there is nothing between two commas; write key=value pairs with one comma between them"),
     ("poll=/y", "the key 'path' is missing; add the path that browsers ask for, as in path=/api/progress/{id}"),
@@ -369,7 +388,7 @@ fn misspelled_flags_and_choices_are_refused_by_name() {
 
 #[test]
 fn a_template_file_that_is_none_is_refused() {
-    for text in ["{", r#"{"a": "$a"}"#] {
+    for text in ["", "{", r#"{"a": "$a"}"#] {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let (path, error) = (file.path().display(), Template::parse(text).unwrap_err());
