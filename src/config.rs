@@ -15,7 +15,7 @@ use crate::child::restart::RestartPolicy;
 use crate::cli::value::time;
 use crate::cli::{self, Cli, ListenOn, RunArgs};
 use crate::event::HeartbeatForm;
-use crate::route::{Route, RouteDefaults, SpecError, split_specs};
+use crate::route::{Route, RouteDefaults, SourceSpec, SpecError, split_specs};
 
 mod upstream_addr;
 
@@ -23,6 +23,9 @@ pub use self::upstream_addr::{UpstreamAddr, UpstreamAddrError};
 
 /// nginx (`proxy_read_timeout`), AWS's load balancers and HAProxy's usual settings cut what is silent for so long.
 const PROXY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// An app that is asked more often than 20 times a second for each job has little time for anything else.
+const FAST_POLL: Duration = Duration::from_millis(50);
 
 const DEFAULT_POLL_MAX_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -237,6 +240,16 @@ impl Config {
                     .to_owned(),
             );
         }
+        warnings.extend(self.routes.iter().flat_map(route_warnings));
+        if let Some(log) = &self.app_log
+            && let Some(folder) = log.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        {
+            warnings.push(format!(
+                "--app-log '{}': there is no folder '{}', so nothing is counted until there is one",
+                log.display(),
+                folder.display()
+            ));
+        }
         // The app gets our environment as it is, and platforms set PORT to where the *outermost* process is to listen.
         let port = std::env::var("PORT").ok().and_then(|port| port.parse::<u16>().ok());
         if self.command.is_some()
@@ -252,6 +265,33 @@ impl Config {
         }
         warnings
     }
+}
+
+/// What a route says by itself.
+fn route_warnings(route: &Route) -> Vec<String> {
+    let name = route.path.as_str();
+    let mut warnings: Vec<_> = route
+        .path
+        .foreign_parameters()
+        .map(|(written, ours)| {
+            format!("--route '{name}' takes '{written}' as it is written; a parameter would be written {ours}")
+        })
+        .collect();
+    match &route.source {
+        SourceSpec::Poll(poll) if poll.interval < FAST_POLL => warnings.push(format!(
+            "the interval of --route '{name}' (its own or --poll-interval) is {}, so the app is asked up to {} times a \
+             second for each job that changes; 1s is usual",
+            time(poll.interval),
+            Duration::from_secs(1).as_millis() / poll.interval.as_millis().max(1),
+        )),
+        SourceSpec::Subscribe(_) if route.linger.is_zero() => warnings.push(format!(
+            "the linger of --route '{name}' (its own or --linger) is 0s, so whenever its last client leaves, if only \
+             for a reload, the app's stream is closed, which is what makes apps write to closed streams; leave it out \
+             for 5m"
+        )),
+        SourceSpec::Poll(_) | SourceSpec::Subscribe(_) => {}
+    }
+    warnings
 }
 
 fn app_command(args: &RunArgs) -> Result<Option<AppCommand>, ConfigError> {
