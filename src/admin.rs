@@ -42,6 +42,9 @@ pub struct Admin {
     pub board: Arc<Board>,
 }
 
+/// What the admin side calls itself: whoever asks the wrong port gets an answer too, but not by that name.
+const SERVER: HeaderValue = HeaderValue::from_static("sidestream");
+
 /// What the admin side answers with.
 type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -135,6 +138,7 @@ fn typed(content_type: &'static str, body: Bytes) -> Response<AdminBody> {
     let mut response = Response::new(Full::new(body).boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::SERVER, SERVER);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CSP));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -169,12 +173,53 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
         _ => addr,
     };
     match ask(addr) {
-        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => Ok(()),
-        Ok(answer) => {
-            let (head, reason) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-            let (status, reason) = (head.lines().next().unwrap_or_default(), reason.trim());
-            Err(format!("{addr} answered \"{status}\", not 200: {reason}"))
-        }
+        Ok(answer) => judge(&answer).map_err(|sentence| format!("{addr} {sentence}")),
         Err(error) => Err(format!("{addr} does not answer ({error}); is --admin-listen the same there?")),
+    }
+}
+
+/// Whether an answer to `/livez` is ours, and says that all is well; what is behind another port may answer 200 to anything.
+/// The error is the end of a sentence that names who has answered.
+fn judge(answer: &str) -> Result<(), String> {
+    let (head, reason) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let mut lines = head.lines();
+    let status = lines.next().unwrap_or_default();
+    let is_ours = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
+        name.eq_ignore_ascii_case(header::SERVER.as_str()) && value.trim().as_bytes() == SERVER.as_bytes()
+    });
+    match status.split(' ').nth(1) {
+        Some("200") if is_ours => Ok(()),
+        _ if is_ours => Err(format!("answered \"{status}\", not 200: {}", reason.trim())),
+        _ => Err(format!(
+            "answered \"{status:.80}\", but is not the admin side of a sidestream; is --admin-listen the same there?"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_our_own_is_a_sign_of_health() {
+        let told = |answer: &str| judge(answer).err().unwrap_or_default();
+        assert_eq!(told("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nserver: sidestream\r\n\r\nok\n"), "");
+        assert_eq!(
+            told("HTTP/1.1 503 Service Unavailable\r\nServer: sidestream\r\n\r\nshard 0 is stuck\n"),
+            "answered \"HTTP/1.1 503 Service Unavailable\", not 200: shard 0 is stuck"
+        );
+        for (status, rest) in [
+            ("HTTP/1.1 200 OK", "\r\n\r\nok\n"),
+            ("HTTP/1.1 200 OK", "\r\nserver: nginx\r\n\r\nserver: sidestream\r\n"),
+            ("HTTP/1.0 200 OK", "\r\ncontent-type: text/html\r\n\r\n<html>"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                told(&format!("{status}{rest}")),
+                format!(
+                    "answered \"{status:.80}\", but is not the admin side of a sidestream; is --admin-listen the same there?"
+                )
+            );
+        }
     }
 }

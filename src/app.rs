@@ -100,7 +100,7 @@ fn plan_files(config: &Config) -> Plan {
     let plan = Plan::new(limit, config.max_connections, config.poll_concurrency, Shards::per_core());
     info!(open_files = limit, max_connections = plan.streams_max, "limits");
     match plan.warning(config.max_connections_given) {
-        Some(warning) if config.max_connections_given => warn!("{warning}"),
+        Some(warning) if plan.is_scarce(config.max_connections_given) => warn!("{warning}"),
         Some(note) => info!("{note}"),
         None => {}
     }

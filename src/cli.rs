@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::HeaderName;
 use ipnet::IpNet;
 
@@ -16,10 +15,14 @@ use crate::config::UpstreamAddr;
 use crate::event::HeartbeatForm;
 use crate::log::LogArgs;
 
+mod environment;
 mod listen_on;
+pub(crate) mod spelling;
 pub mod value;
 
+pub use self::environment::Twins;
 pub use self::listen_on::{AdminListen, ListenOn};
+use self::spelling::nearest;
 
 const ROUTE_HELP: &str = "\
 Routes are key=value pairs joined with commas; a comma in a value is written \\, :
@@ -51,8 +54,8 @@ Examples:
   PORT=3000 sidestream --app-restart on-failure -- node build
 
 Durations are written 15s, 500ms or 1m30s. Every flag can also be set by the
-environment variable beside it; lists are separated by commas there, several
-routes by newlines or ';'.";
+environment variable beside it, an empty one is as good as none; lists are
+separated by commas there, several routes by newlines or ';'.";
 
 /// A sidecar for Server-Sent Events: asks the app once, and keeps the streams of all its clients alive.
 #[derive(Debug, Parser)]
@@ -123,7 +126,7 @@ pub struct RunArgs {
     pub route: Vec<String>,
 
     /// Leave event streams of the app that no route names as they are: no heartbeats, no counting
-    #[arg(long, env = "SIDESTREAM_NO_GUARD", value_parser = BoolishValueParser::new(), help_heading = "Routes")]
+    #[arg(long, env = "SIDESTREAM_NO_GUARD", value_parser = value::switch, help_heading = "Routes")]
     pub no_guard: bool,
 
     /// Silence after which a heartbeat is sent; shorter than the proxies' 60s
@@ -237,6 +240,10 @@ pub struct RunArgs {
     /// The app: started when the addresses are open, its output passed on and counted, its exit status ours
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+
+    /// Which of the flags the environment has set; no flag of its own.
+    #[arg(skip)]
+    pub twins: Twins,
 }
 
 /// The flags of `demo`.
@@ -266,26 +273,100 @@ pub struct HealthcheckArgs {
 // === impl Cli ===
 
 impl Cli {
-    /// Reads the command line of the process; says what is wrong with it, and exits, if it makes no sense.
+    /// Reads the command line of the process and its environment; says what is wrong with it, and exits, if it makes no
+    /// sense.
     pub fn read() -> Self {
-        Self::try_parse().unwrap_or_else(|error| with_tip(error).exit())
+        Self::try_read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The same for any arguments, that begin with the program's name.
+    ///
+    /// # Errors
+    /// When they make no sense, or ask for help.
+    pub fn try_read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let args: Vec<_> = args.into_iter().collect();
+        let command = || environment::without_empty(Self::command());
+        match command().try_get_matches_from(&args) {
+            Ok(matches) => {
+                let mut cli = Self::from_arg_matches(&matches)?;
+                match &mut cli.command {
+                    Some(Command::Check(run)) => {
+                        let matches = matches.subcommand_matches("check").expect("it was read from there");
+                        run.twins = Twins::read(&Self::command(), matches);
+                    }
+                    Some(Command::Demo(_) | Command::Healthcheck(_)) => {}
+                    None => cli.run.twins = Twins::read(&Self::command(), &matches),
+                }
+                Ok(cli)
+            }
+            // The help names all twins, also those that are empty now.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                Err(Self::command().try_get_matches_from(&args).err().unwrap_or(error))
+            }
+            Err(error) => Err(with_cure(error, &args)),
+        }
     }
 }
 
-/// A word that stands alone is mostly the app without the two dashes, or a command behind its flags.
+/// What the parser can't know: where a value came from, and what an argument was meant to be.
+fn with_cure(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    // The environment is read after the arguments, so what is wrong with it is wrong only with it.
+    if environment::without_any(Cli::command()).try_get_matches_from(args).is_ok() {
+        environment::name_variable(Cli::command(), &mut error);
+        return error;
+    }
+    let (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    else {
+        return error;
+    };
+    if word.starts_with('-') { with_dash(word, args).unwrap_or(error) } else { with_tip(error) }
+}
+
+/// Of `--max-connections -1` the parser says that there is no flag `-1`. That is the flag's value, and the flag says what
+/// is wrong with it. The argument may be longer than what the parser makes of it: of `-5s` it is `-5`.
+fn with_dash(word: &str, args: &[OsString]) -> Option<clap::Error> {
+    let is_it = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.starts_with(word) && !arg.starts_with("--"));
+    let at = args.iter().position(is_it)?;
+    let (before, [flag, value, after @ ..]) = args.split_at(at.checked_sub(1)?) else { return None };
+    let name = flag.to_str()?.strip_prefix("--").filter(|name| !name.is_empty())?;
+    Cli::command().get_arguments().find(|arg| arg.get_long() == Some(name) && arg.get_action().takes_values())?;
+    let mut joined = flag.clone();
+    joined.push("=");
+    joined.push(value);
+    let joined = [before, &[joined], after].concat();
+    environment::without_any(Cli::command()).try_get_matches_from(joined).err()
+}
+
+/// A word that stands alone is mostly the app without the two dashes, or a command behind its flags or misspelled.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
-        && !word.starts_with('-')
     {
-        let tip = if Cli::command().find_subcommand(word).is_some() {
-            format!("a command comes before its flags: sidestream {word} [OPTIONS]")
-        } else {
-            format!("what starts the app comes behind two dashes: sidestream [OPTIONS] -- {word}")
+        let command = Cli::command();
+        let app = format!("what starts the app comes behind two dashes: sidestream [OPTIONS] -- {word}");
+        let tips = match nearest(word, command.get_subcommands().map(clap::Command::get_name), 2) {
+            Some(name) if name == word => {
+                vec![format!("a command comes before its flags: sidestream {name} [OPTIONS]")]
+            }
+            // deno is an app, and nearly demo.
+            Some(name) => vec![format!("there is a command of a like name: sidestream {name} [OPTIONS]"), app],
+            None => vec![app],
         };
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        let tips = tips.into_iter().map(Into::into).collect();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
     }
     error
+}
+
+/// Variables that have no effect because their names are misspelled: a sentence for each.
+pub fn misspelled_variables() -> Vec<String> {
+    let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
+    let names = set.filter_map(|(name, _)| name.into_string().ok());
+    let mut found: Vec<_> = environment::misspelled(&Cli::command(), names).collect();
+    found.sort();
+    let sentence = |(name, meant)| format!("{name} in the environment means nothing; {meant} is probably meant");
+    found.into_iter().map(sentence).collect()
 }
 
 /// Whether a command line ends with the `--` behind which the app was to stand. To the parser that is no app at all.

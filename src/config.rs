@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use http::HeaderName;
 use http::uri::Authority;
@@ -16,7 +15,7 @@ use crate::child::restart::RestartPolicy;
 use crate::cli::value::time;
 use crate::cli::{self, Cli, ListenOn, RunArgs};
 use crate::event::HeartbeatForm;
-use crate::route::{Route, RouteDefaults, SpecError, split_specs};
+use crate::route::{Route, RouteDefaults, SourceSpec, SpecError, split_specs};
 
 mod upstream_addr;
 
@@ -24,6 +23,9 @@ pub use self::upstream_addr::{UpstreamAddr, UpstreamAddrError};
 
 /// nginx (`proxy_read_timeout`), AWS's load balancers and HAProxy's usual settings cut what is silent for so long.
 const PROXY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// An app that is asked more often than 20 times a second for each job has little time for anything else.
+const FAST_POLL: Duration = Duration::from_millis(50);
 
 const DEFAULT_POLL_MAX_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -189,7 +191,8 @@ impl Config {
             app_log: args.app_log.as_deref().map(app_log).transpose()?,
             warnings: Vec::new(),
         };
-        config.warnings = config.find_warnings();
+        config.warnings = config.find_warnings().iter().map(|warning| args.twins.explain(warning)).collect();
+        config.warnings.extend(cli::misspelled_variables());
         Ok(config)
     }
 
@@ -204,10 +207,10 @@ impl Config {
     {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         if cli::lacks_app(args.iter().cloned()) {
-            return Err(ConfigError::NoCommand.into());
+            return Err(refusal(&ConfigError::NoCommand.to_string()));
         }
-        let cli = Cli::try_parse_from(std::iter::once(OsString::from("sidestream")).chain(args))?;
-        Ok(Self::new(&cli.run)?)
+        let cli = Cli::try_read(std::iter::once(OsString::from("sidestream")).chain(args))?;
+        Self::new(&cli.run).map_err(|error| refusal(&cli.run.twins.explain(&error.to_string())))
     }
 
     fn find_warnings(&self) -> Vec<String> {
@@ -237,6 +240,16 @@ impl Config {
                     .to_owned(),
             );
         }
+        warnings.extend(self.routes.iter().flat_map(route_warnings));
+        if let Some(log) = &self.app_log
+            && let Some(folder) = log.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        {
+            warnings.push(format!(
+                "--app-log '{}': there is no folder '{}', so nothing is counted until there is one",
+                log.display(),
+                folder.display()
+            ));
+        }
         // The app gets our environment as it is, and platforms set PORT to where the *outermost* process is to listen.
         let port = std::env::var("PORT").ok().and_then(|port| port.parse::<u16>().ok());
         if self.command.is_some()
@@ -252,6 +265,33 @@ impl Config {
         }
         warnings
     }
+}
+
+/// What a route says by itself.
+fn route_warnings(route: &Route) -> Vec<String> {
+    let name = route.path.as_str();
+    let mut warnings: Vec<_> = route
+        .path
+        .foreign_parameters()
+        .map(|(written, ours)| {
+            format!("--route '{name}' takes '{written}' as it is written; a parameter would be written {ours}")
+        })
+        .collect();
+    match &route.source {
+        SourceSpec::Poll(poll) if poll.interval < FAST_POLL => warnings.push(format!(
+            "the interval of --route '{name}' (its own or --poll-interval) is {}, so the app is asked up to {} times a \
+             second for each job that changes; 1s is usual",
+            time(poll.interval),
+            Duration::from_secs(1).as_millis() / poll.interval.as_millis().max(1),
+        )),
+        SourceSpec::Subscribe(_) if route.linger.is_zero() => warnings.push(format!(
+            "the linger of --route '{name}' (its own or --linger) is 0s, so whenever its last client leaves, if only \
+             for a reload, the app's stream is closed, which is what makes apps write to closed streams; leave it out \
+             for 5m"
+        )),
+        SourceSpec::Poll(_) | SourceSpec::Subscribe(_) => {}
+    }
+    warnings
 }
 
 fn app_command(args: &RunArgs) -> Result<Option<AppCommand>, ConfigError> {
@@ -328,13 +368,10 @@ fn are_same(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || either_takes_all)
 }
 
-// === impl ConfigError ===
-
-impl From<ConfigError> for clap::Error {
-    fn from(error: ConfigError) -> Self {
-        // Raw: the usage of thirty flags below it would hide the sentence that matters.
-        Self::raw(ErrorKind::ValueValidation, format_args!("{error}\n"))
-    }
+/// A refused configuration, as the parser of the command line would print it.
+pub fn refusal(sentence: &str) -> clap::Error {
+    // Raw: the usage of thirty flags below it would hide the sentence that matters.
+    clap::Error::raw(ErrorKind::ValueValidation, format_args!("{sentence}\n"))
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ const SHARDS_MIN: usize = 8;
 /// this.
 const SOCKETS_MIN: usize = 20_000;
 
+/// Fewer streams than these were hardly meant by who left `--max-connections` at its 10,000.
+const FEW: usize = 1000;
+
 /// How the open files are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -102,7 +105,13 @@ impl Plan {
         self.streams_max < self.wanted
     }
 
-    /// What to tell the operator about it. `given` is whether `--max-connections` was given, or is the default.
+    /// Whether that hurts: fewer than the operator has asked for, or few by any measure. `given` is whether
+    /// `--max-connections` was given, or is the default.
+    pub fn is_scarce(&self, given: bool) -> bool {
+        self.is_lowered() && (given || self.streams_max < FEW)
+    }
+
+    /// What to tell the operator about it. `given` as above.
     pub fn warning(&self, given: bool) -> Option<String> {
         let Self { limit, wanted, streams_max, .. } = *self;
         let limit = limit.filter(|_| self.is_lowered())?;
@@ -189,6 +198,13 @@ mod tests {
         let streams = |limit| Plan::new(Some(limit), 10_000, 64, 2).streams_max;
         assert_eq!([streams(64), streams(1024), streams(4096), streams(20_000)], [16, 848, 3920, 10_000]);
         assert!(Plan::new(Some(1024), 10_000, 64, 2).is_lowered() && !Plan::new(None, 10_000, 64, 2).is_lowered());
+    }
+
+    #[test]
+    fn a_lowered_default_hurts_when_little_is_left_of_it() {
+        let scarce = |limit, given| Plan::new(Some(limit), 10_000, 64, 2).is_scarce(given);
+        assert!(scarce(1024, false) && !scarce(4096, false) && !scarce(20_000, false));
+        assert!(scarce(1024, true) && scarce(4096, true) && !scarce(20_000, true));
     }
 
     // Else the last files would be those of its own, and the shards could not be started.

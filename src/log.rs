@@ -64,6 +64,16 @@ pub(crate) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Says why the program can't start: by a line like all others where machines read them, else by a sentence for people. It
+/// is said also where the filter lets no line pass.
+pub fn fatal(args: &LogArgs, sentence: &str) {
+    if args.log_format == LogFormat::Json && tracing::enabled!(Level::ERROR) {
+        tracing::error!(error = sentence, "can't start");
+    } else {
+        eprintln!("error: {sentence}");
+    }
+}
+
 /// What we say ourselves holds no secrets. The finer levels of libraries would: there HTTP libraries print whole heads,
 /// with cookies in them.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {

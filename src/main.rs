@@ -5,8 +5,9 @@ use std::{io::Write, process::ExitCode};
 use sidestream::{
     admin, app, check, child,
     cli::{self, AdminListen, Cli, Command, HealthcheckArgs, ListenOn, RunArgs},
-    config::{Config, ConfigError},
-    demo, files, log,
+    config::{self, Config, ConfigError},
+    demo, files,
+    log::{self, LogArgs, LogFormat},
     shard::Shards,
     shutdown::Shutdown,
     systemd::Sockets,
@@ -24,27 +25,35 @@ fn main() -> ExitCode {
     let Cli { command, run } = Cli::read();
     match command {
         Some(Command::Check(args)) => {
-            let text = check::describe(&config_or_exit(&args), files::limit(), Shards::per_core());
+            let config = config(&args).unwrap_or_else(|sentence| config::refusal(&sentence).exit());
+            let text = check::describe(&config, files::limit(), Shards::per_core());
             // A reader that has seen enough (`| head`) is no failure.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Some(Command::Demo(args)) => {
-            log::init(&args.log);
-            block_on(demo::run(args))
+            let log = args.log.clone();
+            log::init(&log);
+            block_on(demo::run(args), &log)
         }
         Some(Command::Healthcheck(args)) => healthcheck(&args),
         None => {
-            let config = config_or_exit(&run);
             log::init(&run.log);
-            for warning in &config.warnings {
-                tracing::warn!("{warning}");
-            }
-            match Sockets::from_env() {
-                Ok(sockets) => block_on(serve(config, sockets)),
-                Err(error) => fail(&error.to_string()),
+            match config(&run) {
+                Ok(config) => start(config, &run.log),
+                Err(sentence) => refuse(&sentence, &run.log),
             }
         }
+    }
+}
+
+fn start(config: Config, log: &LogArgs) -> ExitCode {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match Sockets::from_env() {
+        Ok(sockets) => block_on(serve(config, sockets), log),
+        Err(error) => fail(&error.to_string(), log),
     }
 }
 
@@ -57,10 +66,10 @@ async fn serve(config: Config, sockets: Sockets) -> Result<app::Exit, String> {
 
 /// Runs to the end: 0 after a drain, also one that had to cut what was left; 1 when it could not start or a second signal
 /// ended it.
-fn block_on(program: impl Future<Output = Result<app::Exit, String>>) -> ExitCode {
+fn block_on(program: impl Future<Output = Result<app::Exit, String>>, log: &LogArgs) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("can't start: {error}")),
+        Err(error) => return fail(&format!("there is no runtime: {error}"), log),
     };
     let end = runtime.block_on(program);
     // Nobody waits for what can't be stopped: a name that is being resolved, a log on a file system that hangs.
@@ -69,7 +78,7 @@ fn block_on(program: impl Future<Output = Result<app::Exit, String>>) -> ExitCod
         Ok(app::Exit::Drained | app::Exit::Cut) => ExitCode::SUCCESS,
         Ok(app::Exit::Aborted) => ExitCode::FAILURE,
         Ok(app::Exit::App(status)) => ExitCode::from(status),
-        Err(sentence) => fail(&sentence),
+        Err(sentence) => fail(&sentence, log),
     }
 }
 
@@ -85,17 +94,29 @@ fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     };
     match asked {
         Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => fail(&sentence),
+        Err(sentence) => {
+            eprintln!("error: {sentence}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn config_or_exit(args: &RunArgs) -> Config {
+fn config(args: &RunArgs) -> Result<Config, String> {
     let is_unfinished = cli::lacks_app(std::env::args_os());
     let config = if is_unfinished { Err(ConfigError::NoCommand) } else { Config::new(args) };
-    config.unwrap_or_else(|error| clap::Error::from(error).exit())
+    config.map_err(|error| args.twins.explain(&error.to_string()))
 }
 
-fn fail(sentence: &str) -> ExitCode {
-    eprintln!("error: {sentence}");
+/// A configuration that makes no sense: the same status as an argument that makes none.
+fn refuse(sentence: &str, log: &LogArgs) -> ExitCode {
+    match log.log_format {
+        LogFormat::Text => config::refusal(sentence).exit(),
+        LogFormat::Json => log::fatal(log, sentence),
+    }
+    ExitCode::from(2)
+}
+
+fn fail(sentence: &str, log: &LogArgs) -> ExitCode {
+    log::fatal(log, sentence);
     ExitCode::FAILURE
 }

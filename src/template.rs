@@ -18,8 +18,11 @@ pub struct Template {
 /// Why a text is no template.
 #[derive(Debug, Error)]
 pub enum TemplateError {
+    /// There is nothing.
+    #[error("it is empty; write JSON, as in {{\"type\": \"$/status\"}}")]
+    Empty,
     /// The text is not JSON.
-    #[error("the template is not JSON")]
+    #[error("it is not JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// What follows a `$/` breaks the rules of a JSON pointer.
     #[error("{0:?} is no JSON pointer: after `~` comes `0` (for `~`) or `1` (for `/`)")]
@@ -48,6 +51,9 @@ impl Template {
     /// # Errors
     /// When the text is not JSON, or a string in it begins with a `$` that means nothing.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        if text.trim().is_empty() {
+            return Err(TemplateError::Empty);
+        }
         let mut template = Self { pieces: Vec::new() };
         template.compile(&serde_json::from_str(text)?)?;
         Ok(template)
@@ -228,9 +234,18 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_refused() {
-        for text in ["", "{", "$", "{'a':1}", "[1] 2"] {
+        for text in ["{", "$", "{'a':1}", "[1] 2"] {
             assert!(matches!(Template::parse(text), Err(TemplateError::Json(_))), "{text}");
         }
+        for text in ["", " \n"] {
+            assert!(matches!(Template::parse(text), Err(TemplateError::Empty)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_place_where_it_stops_being_json_is_said() {
+        let error = Template::parse("{\n  \"a\": 1,\n}").unwrap_err().to_string();
+        assert_eq!(error, "it is not JSON: trailing comma at line 3 column 1");
     }
 
     proptest! {

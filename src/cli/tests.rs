@@ -1,7 +1,7 @@
 use super::*;
 
 fn parsed(args: &[&str]) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once("sidestream").chain(args.iter().copied()))
+    Cli::try_read(std::iter::once("sidestream").chain(args.iter().copied()).map(OsString::from))
 }
 
 #[test]
@@ -32,17 +32,48 @@ fn check_reads_the_flags_of_a_run() {
 // They would be dropped without a word.
 #[test]
 fn flags_before_a_subcommand_are_refused() {
-    let tip = |args: &[&str]| with_tip(parsed(args).unwrap_err()).to_string();
+    let tip = |args: &[&str]| parsed(args).unwrap_err().to_string();
     assert!(tip(&["--no-guard", "check"]).contains("a command comes before its flags: sidestream check [OPTIONS]"));
 }
 
 // It would be a typing error of a flag otherwise, or so it sounds.
 #[test]
 fn an_app_without_its_dashes_is_told_of_them() {
-    let tip = with_tip(parsed(&["--no-guard", "node", "build"]).unwrap_err()).to_string();
+    let tip = parsed(&["--no-guard", "node", "build"]).unwrap_err().to_string();
     assert!(tip.contains("what starts the app comes behind two dashes: sidestream [OPTIONS] -- node"), "{tip}");
-    let other = with_tip(parsed(&["--no-such-flag"]).unwrap_err()).to_string();
+    let other = parsed(&["--no-such-flag"]).unwrap_err().to_string();
     assert!(!other.contains("two dashes"), "{other}");
+}
+
+#[test]
+fn a_misspelled_command_is_named() {
+    for args in [&["chekc"][..], &["--no-guard", "chekc"]] {
+        let tip = parsed(args).unwrap_err().to_string();
+        assert!(tip.contains("there is a command of a like name: sidestream check [OPTIONS]"), "{tip}");
+        assert!(tip.contains("sidestream [OPTIONS] -- chekc"), "{tip}");
+    }
+}
+
+// The parser takes it for a flag of one letter, and would have it started as the app.
+#[test]
+fn a_value_that_begins_with_a_dash_is_refused_as_a_value() {
+    for (args, sentence) in [
+        (
+            &["--heartbeat-interval", "-5s"][..],
+            "invalid value '-5s' for '--heartbeat-interval <TIME>': a duration can't be negative",
+        ),
+        (
+            &["check", "--no-guard", "--max-connections", "-1", "--", "node"],
+            "invalid value '-1' for '--max-connections <N>': it must be a whole number from 1 to 4294967295",
+        ),
+        (&["--no-guard", "-1"], "unexpected argument '-1' found"),
+        (&["-1"], "unexpected argument '-1' found"),
+        (&["--", "-1", "--no-guard"], ""),
+        (&["--log-format", "json", "--no-such", "-1"], "unexpected argument '--no-such' found"),
+    ] {
+        let text = parsed(args).err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(text.lines().next().unwrap_or_default().trim_start_matches("error: "), sentence, "{args:?}");
+    }
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub enum ValueError {
     /// More than can be meant.
     #[error("a duration is at most 365 days")]
     TooLong,
+    /// `-5s`.
+    #[error("a duration can't be negative")]
+    NegativeDuration,
     /// Zero where it has no meaning.
     #[error("it can't be zero; write a duration such as 1s")]
     ZeroDuration,
@@ -59,6 +62,9 @@ pub enum ValueError {
     /// A network.
     #[error("a network is written as an address with its prefix length, as in 10.0.0.0/8, or as one IP address")]
     Network,
+    /// A flag without a value, from the environment.
+    #[error("write true or false")]
+    Switch,
     /// Log directives.
     #[error("write a level (error, warn, info, debug, trace, off) or directives such as info,sidestream::source=debug")]
     LogFilter,
@@ -66,9 +72,12 @@ pub enum ValueError {
 
 /// A duration, `0` included.
 pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
-    let duration = humantime::parse_duration(text.trim()).map_err(|_| ValueError::Duration)?;
-    match duration {
-        Duration::ZERO => Ok(duration),
+    let parse = |text: &str| humantime::parse_duration(text.trim()).map_err(|_| ValueError::Duration);
+    if text.trim().strip_prefix('-').is_some_and(|rest| parse(rest).is_ok()) {
+        return Err(ValueError::NegativeDuration);
+    }
+    match parse(text)? {
+        Duration::ZERO => Ok(Duration::ZERO),
         short if short < MIN_DURATION => Err(ValueError::TooShort),
         long if long > MAX_DURATION => Err(ValueError::TooLong),
         usual => Ok(usual),
@@ -79,6 +88,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, ValueError> {
     let duration = duration(text)?;
     if duration.is_zero() { Err(ValueError::ZeroDuration) } else { Ok(duration) }
+}
+
+/// Whether a flag that stands alone is given. Only the environment says it in a word.
+pub(crate) fn switch(text: &str) -> Result<bool, ValueError> {
+    match &*text.trim().to_ascii_lowercase() {
+        "true" | "yes" | "on" | "1" | "t" | "y" => Ok(true),
+        "false" | "no" | "off" | "0" | "f" | "n" => Ok(false),
+        _ => Err(ValueError::Switch),
+    }
 }
 
 /// A limit that can't be switched off.
@@ -168,7 +186,8 @@ mod tests {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert_eq!(duration("15"), Err(ValueError::Duration));
         assert_eq!(duration(""), Err(ValueError::Duration));
-        assert_eq!(duration("-1s"), Err(ValueError::Duration));
+        assert_eq!(duration("-1s"), Err(ValueError::NegativeDuration));
+        assert_eq!(duration("-1"), Err(ValueError::Duration));
         assert_eq!(duration("10us"), Err(ValueError::TooShort));
         assert_eq!(duration("366d"), Err(ValueError::TooLong));
         assert_eq!(duration("99999999999999999999s"), Err(ValueError::Duration));
@@ -190,6 +209,18 @@ mod tests {
             assert_eq!(listen_addr(text), Err(ValueError::Address), "{text:?}");
         }
         assert_eq!(listen_addr("app.local:80"), Err(ValueError::HostName("app.local".to_owned())));
+    }
+
+    #[test]
+    fn a_switch_is_said_in_a_word() {
+        for (text, is_on) in
+            [("true", true), ("YES", true), (" 1", true), ("false", false), ("Off", false), ("0", false)]
+        {
+            assert_eq!(switch(text), Ok(is_on), "{text:?}");
+        }
+        for text in ["maybe", "", "2"] {
+            assert_eq!(switch(text), Err(ValueError::Switch), "{text:?}");
+        }
     }
 
     #[test]

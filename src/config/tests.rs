@@ -30,7 +30,26 @@ const ROUTE_MISTAKES: &[(&str, &str)] = &[
         "path=/x,poll=/y,done=a,b",
         r#"unknown key 'b'; values of 'done' are joined with '|', and a comma inside a value is written \,"#,
     ),
-    ("path=/x,path=/z,poll=/y", "the key 'path' is given twice; keep one of them"),
+    (
+        "path=/x,poll=/y,done=a,b,pol=/z",
+        r#"unknown key 'b'; values of 'done' are joined with '|', and a comma inside a value is written \,"#,
+    ),
+    ("path=/x,subscrib", "unknown key 'subscrib', did you mean 'subscribe'?"),
+    ("/api/x", "unknown key '/api/x', did you mean 'path=/api/x'?"),
+    ("/api/x?id={id},poll=/y", "unknown key '/api/x?id', did you mean 'path=/api/x?id'?"),
+    (
+        "path=/x?a=1,2,poll=/y",
+        r#"unknown key '2'; a comma inside a value is written \,, and the keys are: path, poll, subscribe, status, done, share, errors, template, replay, greeting, interval, max-interval, timeout, heartbeat, linger, retry, max-age"#,
+    ),
+    (
+        "path=/x,path=/z,poll=/y",
+        "the key 'path' is given twice; keep one of them, or separate two routes by ';' or a newline",
+    ),
+    (
+        "path=/a,poll=/b,path=/c,poll=/d",
+        "the key 'path' is given twice; keep one of them, or separate two routes by ';' or a newline",
+    ),
+    ("path=/x,poll=/z,poll=/y", "the key 'poll' is given twice; keep one of them"),
     ("path=/x,,poll=/y", "there is nothing between two commas; write key=value pairs with one comma between them"),
     ("path=/x,poll=/y,", "there is nothing between two commas; write key=value pairs with one comma between them"),
     ("poll=/y", "the key 'path' is missing; add the path that browsers ask for, as in path=/api/progress/{id}"),
@@ -369,7 +388,7 @@ fn misspelled_flags_and_choices_are_refused_by_name() {
 
 #[test]
 fn a_template_file_that_is_none_is_refused() {
-    for text in ["{", r#"{"a": "$a"}"#] {
+    for text in ["", "{", r#"{"a": "$a"}"#] {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let (path, error) = (file.path().display(), Template::parse(text).unwrap_err());
@@ -472,4 +491,69 @@ fn heartbeats_that_come_too_late_are_warned_of() {
         ["--no-guard without any --route leaves nothing to do but forward; add a --route or take it out"]
     );
     assert_eq!(warnings(&["--no-guard", "--route=path=/x,subscribe"]), [""; 0]);
+}
+
+// Each is a habit from elsewhere that means something else here, or nothing.
+#[test]
+fn parameters_of_other_routers_are_warned_of() {
+    let taken = |path: &str, written: &str, ours: &str| {
+        format!("--route '{path}' takes '{written}' as it is written; a parameter would be written {ours}")
+    };
+    for (path, written, ours) in [
+        ("/a/:id", ":id", "{id}"),
+        ("/a/:job_id/events", ":job_id", "{job_id}"),
+        ("/a/*", "*", "{*rest}"),
+        ("/a/[id]?x=1", "[id]", "{id}"),
+        ("/[...path]", "[...path]", "{*path}"),
+    ] {
+        assert_eq!(config(&[&format!("--route=path={path},subscribe")]).warnings, [taken(path, written, ours)]);
+    }
+    for path in ["/a/{id}", "/a/{*rest}", "/a:b/:", "/a/:1", "/a*", "/[]", "/a?x=:id"] {
+        assert_eq!(config(&[&format!("--route=path={path},poll=/a/{path}")]).warnings, [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn a_subscribed_stream_that_does_not_linger_is_warned_of() {
+    let sentence = "the linger of --route '/x' (its own or --linger) is 0s, so whenever its last client leaves, if only \
+                    for a reload, the app's stream is closed, which is what makes apps write to closed streams; leave \
+                    it out for 5m";
+    for args in [&["--linger=0s", "--route=path=/x,subscribe"][..], &["--route=path=/x,subscribe,linger=0"]] {
+        assert_eq!(config(args).warnings, [sentence]);
+    }
+    for args in [&["--linger=0s", "--route=path=/x,poll=/y"][..], &["--route=path=/x,subscribe,linger=1s"]] {
+        assert_eq!(config(args).warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn polls_that_would_wear_out_the_app_are_warned_of() {
+    let sentence = |interval, times| {
+        format!(
+            "the interval of --route '/x' (its own or --poll-interval) is {interval}, so the app is asked up to {times} \
+             times a second for each job that changes; 1s is usual"
+        )
+    };
+    assert_eq!(config(&["--poll-interval=10ms", "--route=path=/x,poll=/y"]).warnings, [sentence("10ms", 100)]);
+    assert_eq!(config(&["--route=path=/x,poll=/y,interval=1ms"]).warnings, [sentence("1ms", 1000)]);
+    assert_eq!(config(&["--poll-interval=10ms", "--route=path=/x,poll=/y,interval=50ms"]).warnings, [""; 0]);
+    assert_eq!(config(&["--poll-interval=10ms", "--route=path=/x,subscribe"]).warnings, [""; 0]);
+}
+
+#[test]
+fn a_log_in_a_folder_that_is_not_there_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("app.log");
+    assert_eq!(config(&["--app-log", there.to_str().unwrap()]).warnings, [""; 0]);
+    assert_eq!(config(&["--app-log", "app.log"]).warnings, [""; 0]);
+    let gone = folder.path().join("gone");
+    let log = gone.join("app.log");
+    assert_eq!(
+        config(&["--app-log", log.to_str().unwrap()]).warnings,
+        [format!(
+            "--app-log '{}': there is no folder '{}', so nothing is counted until there is one",
+            log.display(),
+            gone.display()
+        )]
+    );
 }

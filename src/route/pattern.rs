@@ -132,6 +132,13 @@ impl PathPattern {
         }
     }
 
+    /// What stands for itself here and would be a parameter in the patterns of others (Express, nginx, SvelteKit, Next):
+    /// each as written, with what it would be here.
+    pub fn foreign_parameters(&self) -> impl Iterator<Item = (&str, String)> {
+        let path = self.text.split('?').next().unwrap_or_default();
+        path.split('/').filter_map(|segment| Some((segment, foreign_parameter(segment)?)))
+    }
+
     /// The parameters of a request's raw path and query, or `None` if the pattern is not theirs.
     ///
     /// A parameter never captures what is empty, `.`, `..` or not UTF-8, or holds a `/`, `\` or control character once
@@ -285,6 +292,22 @@ fn paths_overlap(one: &[Segment], another: &[Segment]) -> bool {
         }
         ([first, one @ ..], [other, another @ ..]) => first.can_agree(other) && paths_overlap(one, another),
         ([], _) | (_, []) => false,
+    }
+}
+
+fn foreign_parameter(segment: &str) -> Option<String> {
+    let is_name = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let bracketed = segment.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if matches!(segment, "*" | "**") {
+        Some("{*rest}".to_owned())
+    } else if let Some(name) = bracketed.and_then(|inside| inside.strip_prefix("...")).filter(|name| is_name(name)) {
+        Some(format!("{{*{name}}}"))
+    } else {
+        let name = segment.strip_prefix(':').or(bracketed).filter(|name| is_name(name))?;
+        Some(format!("{{{name}}}"))
     }
 }
 

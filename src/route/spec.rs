@@ -112,6 +112,7 @@ struct Fields(BTreeMap<&'static str, Option<String>>);
 impl Fields {
     fn parse(text: &str) -> Result<Self, SpecError> {
         let mut fields = BTreeMap::new();
+        let mut previous = None;
         for part in split_escaped(text, |c| c == ',') {
             let part = part.trim();
             if part.is_empty() {
@@ -122,9 +123,14 @@ impl Fields {
                 None => (part, None),
             };
             let Some((key, _)) = KEYS.iter().find(|(key, _)| *key == written) else {
-                return Err(SpecError::UnknownKey { key: written.to_owned(), cure: cure(written, value.is_some()) });
+                let cure = cure(written, value.is_some(), previous, fields.contains_key("path"));
+                return Err(SpecError::UnknownKey { key: written.to_owned(), cure });
             };
+            previous = Some(*key);
             if fields.insert(*key, value).is_some() {
+                if *key == "path" {
+                    return Err(SpecError::PathTwice);
+                }
                 return Err(SpecError::KeyTwice(key));
             }
         }

@@ -1,12 +1,12 @@
 //! Flags, their twins in the environment, refusals in one sentence, and the subcommands.
 
-use std::io::Write;
+use std::{io::Write, process::Stdio};
 
 use rustix::process::Signal;
 
 use crate::harness::{
     PROGRESS, PROGRESS_PATH,
-    app::App,
+    app::{Answer, App},
     running, running_text,
     sidestream::{Finished, Sidestream, binary, finish, run},
 };
@@ -73,12 +73,92 @@ async fn every_flag_has_a_twin_in_the_environment_and_the_flag_wins() {
     assert!(first.retry.is_some_and(|retry| retry >= 40_000), "{first:?}");
     assert_eq!(first.data, Some(running_text(1)));
     assert_eq!(ping.name.as_deref(), Some("ping"));
+}
 
+/// Runs the binary to its end with these variables.
+async fn run_with(variables: &[(&str, &str)], args: &[&str]) -> Finished {
     let mut child = binary();
-    child.env("SIDESTREAM_POLL_INTERVAL", "soon").stdout(std::process::Stdio::piped());
-    let refused = finish(child.stderr(std::process::Stdio::piped()).spawn().expect("the binary starts")).await;
-    assert_eq!(refused.code, Some(2));
-    assert!(refused.stderr.contains("soon"), "{}", refused.stderr);
+    child.args(args).envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    finish(child.spawn().expect("the binary starts")).await
+}
+
+/// Who has written no flag looks for none.
+#[tokio::test]
+async fn what_the_environment_says_wrong_is_named_by_its_variable_too() {
+    for (variable, args, sentence) in [
+        (
+            ("SIDESTREAM_POLL_INTERVAL", "soon"),
+            &[][..],
+            "invalid value 'soon' for 'SIDESTREAM_POLL_INTERVAL (--poll-interval <TIME>)': a duration is written",
+        ),
+        (
+            ("SIDESTREAM_UPSTREAM", "ftp://x"),
+            &["check", "--listen", ":1"],
+            "invalid value 'ftp://x' for 'SIDESTREAM_UPSTREAM (--upstream <URL>)': the app",
+        ),
+        (
+            ("SIDESTREAM_NO_GUARD", "maybe"),
+            &["check"],
+            "invalid value 'maybe' for 'SIDESTREAM_NO_GUARD (--no-guard)': write true or false",
+        ),
+        (
+            ("SIDESTREAM_LOG_FORMAT", "xml"),
+            &[],
+            "invalid value 'xml' for 'SIDESTREAM_LOG_FORMAT (--log-format <FORMAT>)'",
+        ),
+        (
+            ("SIDESTREAM_ROUTE", "path=/x"),
+            &["check"],
+            "or subscribe (an event stream of it) (--route is set by SIDESTREAM_ROUTE)\n",
+        ),
+        (
+            ("SIDESTREAM_STALE_AFTER", "2m"),
+            &[],
+            "so nothing would ever count as stale; make it shorter (--stale-after is set by SIDESTREAM_STALE_AFTER)\n",
+        ),
+        // The flag wins, so it is the one at fault.
+        (
+            ("SIDESTREAM_POLL_INTERVAL", "1s"),
+            &["--poll-interval", "soon"],
+            "invalid value 'soon' for '--poll-interval <TIME>': ",
+        ),
+    ] {
+        let refused = run_with(&[variable], args).await;
+        assert_eq!(refused.code, Some(2), "{variable:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(sentence), "{variable:?} should say {sentence:?}: {}", refused.stderr);
+    }
+}
+
+/// A compose file can't leave a variable out, only empty: `${X:-}`.
+#[tokio::test]
+async fn an_empty_variable_is_none() {
+    let help = run(["--help"]).await.stdout;
+    let twins =
+        help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().expect("a split has a first part"));
+    let empty: Vec<_> = twins.map(|twin| (twin, "")).collect();
+    assert!(empty.len() > 20, "{empty:?}");
+
+    let check = run_with(&empty, &["check"]).await;
+
+    assert_eq!((check.code, check.stdout), (Some(0), run(["check"]).await.stdout), "{}", check.stderr);
+    assert_eq!(run_with(&empty, &["--help"]).await.stdout, help);
+}
+
+/// It has no effect, and its writer thinks that it has.
+#[tokio::test]
+async fn a_misspelled_variable_is_warned_of() {
+    let sentence = "SIDESTREAM_HEARTBEAT_INTERVALL in the environment means nothing; SIDESTREAM_HEARTBEAT_INTERVAL is probably meant";
+    let app = App::start();
+    let mut side = Sidestream::before(&app).env("SIDESTREAM_HEARTBEAT_INTERVALL", "5s").start().await;
+
+    let checked = run_with(&[("SIDESTREAM_HEARTBEAT_INTERVALL", "5s"), ("SIDESTREAM_ROUTES", "")], &["check"]).await;
+    let others = run_with(&[("SIDESTREAM_SERVICE_HOST", "10.0.0.1"), ("SIDESTREAM_ROUTES", "")], &["check"]).await;
+
+    let line = side.log_line("the warning", |line| line.contains(sentence)).await;
+    assert!(line.contains("\"WARN\""), "{line}");
+    let words = checked.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&format!("Warnings {sentence}")) && !words.contains("SIDESTREAM_ROUTES"), "{words}");
+    assert!(!others.stdout.contains("SIDESTREAM_"), "{}", others.stdout);
 }
 
 #[tokio::test]
@@ -156,6 +236,43 @@ async fn healthcheck_asks_the_admin_side() {
     assert_eq!(gone.code, Some(1), "{}", gone.stderr);
 }
 
+/// The public side answers for the app, and an app may answer 200 to anything.
+#[tokio::test]
+async fn healthcheck_at_the_public_side_is_no_sign_of_health() {
+    let app = App::start();
+    app.at("/livez").answer(Answer::text(200, "ok\n"));
+    let side = Sidestream::before(&app).start().await;
+
+    let asked = run(["healthcheck", "--admin-listen", &side.addr().to_string()]).await;
+
+    assert_eq!(asked.code, Some(1), "{}", asked.stderr);
+    assert!(asked.stderr.contains("is not the admin side of a sidestream"), "{}", asked.stderr);
+    assert_eq!(app.at("/livez").count(), 1);
+}
+
+/// Where machines read the log, the reason of a failed start is one of its lines; also of one that fails for its routes.
+#[tokio::test]
+async fn a_start_that_fails_says_so_in_the_form_of_the_log() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("an address").to_string();
+    let taken = ["--listen", &addr, "--admin-listen", "off"];
+    let misrouted = ["--route", "path=/x"];
+
+    for (args, code, word) in [(&taken[..], 1, &*addr), (&misrouted[..], 2, "--route 'path=/x': there is no source")] {
+        let failed = run(args.iter().copied().chain(["--log-format", "json"])).await;
+        let line = failed.stderr.lines().last().expect("a line");
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{}", failed.stderr));
+        assert_eq!((failed.code, &line["level"]), (Some(code), &"ERROR".into()), "{line}");
+        assert_eq!(line["message"], "can't start");
+        assert!(line["error"].as_str().is_some_and(|error| error.contains(word)), "{line}");
+
+        // A log that is off leaves no reason untold.
+        let silent = run(args.iter().copied().chain(["--log-format", "json", "--log", "off"])).await;
+        assert_eq!(silent.code, Some(code));
+        assert!(silent.stderr.starts_with("error: ") && silent.stderr.contains(word), "{}", silent.stderr);
+    }
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_a_run_time_failure_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -222,7 +339,7 @@ async fn the_text_log_says_where_it_listens() {
     let mut child = binary()
         .args(["--listen", "127.0.0.1:0", "--admin-listen", "off", "--log", "info", "--upstream"])
         .arg(format!("http://{}", app.addr()))
-        .stderr(std::process::Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
     let stderr = child.stderr.take().expect("stderr is piped");

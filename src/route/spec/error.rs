@@ -24,6 +24,9 @@ pub enum SpecError {
     /// The same key again.
     #[error("the key '{0}' is given twice; keep one of them")]
     KeyTwice(&'static str),
+    /// Two routes with a comma between them.
+    #[error("the key 'path' is given twice; keep one of them, or separate two routes by ';' or a newline")]
+    PathTwice,
     /// A key without what it needs.
     #[error("the key '{0}' needs a value, as in {0}={1}")]
     NoValue(&'static str, &'static str),

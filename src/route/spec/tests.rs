@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 
-use super::text::distance;
 use super::*;
 
 fn route(text: &str) -> Route {
@@ -104,15 +103,6 @@ fn a_route_on_its_own_poll_target_takes_event_stream_requests_only() {
     assert!(!route("path=/jobs/{id},poll=/jobs/{id}").takes_any_accept());
     assert!(route("path=/jobs/{id}/live,poll=/jobs/{id}").takes_any_accept());
     assert!(route("path=/jobs/{id},subscribe").takes_any_accept());
-}
-
-#[test]
-fn distances_count_edits() {
-    for (one, other, edits) in
-        [("", "", 0), ("poll", "poll", 0), ("pol", "poll", 1), ("paht", "path", 2), ("", "ab", 2)]
-    {
-        assert_eq!((distance(one, other), distance(other, one)), (edits, edits), "{one} {other}");
-    }
 }
 
 proptest! {

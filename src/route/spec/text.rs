@@ -1,5 +1,7 @@
 //! The grammar of a route's text: its keys, its commas, and what was probably meant by a misspelled key.
 
+use crate::cli::spelling::nearest;
+
 /// Which kinds of source a key makes sense for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fits {
@@ -61,32 +63,23 @@ pub(super) fn unescape(text: &str) -> String {
     out
 }
 
-/// What to do about an unknown key: the one that was probably meant, or all that there are.
-pub(super) fn cure(written: &str, has_value: bool) -> String {
-    if !has_value {
-        return "; values of 'done' are joined with '|', and a comma inside a value is written \\,".to_owned();
+/// What to do about an unknown key: the one that was probably meant, or all that there are. `previous` is the key before
+/// it, and a `path` may be there already.
+pub(super) fn cure(written: &str, has_value: bool, previous: Option<&str>, has_path: bool) -> String {
+    const COMMA: &str = "a comma inside a value is written \\,";
+    if !has_value && previous == Some("done") {
+        return format!("; values of 'done' are joined with '|', and {COMMA}");
+    }
+    if written.starts_with('/') && !has_path {
+        return format!(", did you mean 'path={written}'?");
     }
     let names = || KEYS.iter().map(|(key, _)| *key);
-    let nearest = names().map(|key| (distance(written, key), key)).min().filter(|(edits, _)| *edits <= 2);
     // `heartbeat-interval` and `poll-timeout` are what the flags are called.
     let contained = || names().filter(|key| key.len() > 4 && written.contains(key)).max_by_key(|key| key.len());
-    match nearest.map(|(_, key)| key).or_else(contained) {
+    let all = || names().collect::<Vec<_>>().join(", ");
+    match nearest(written, names(), 2).or_else(contained) {
         Some(key) => format!(", did you mean '{key}'?"),
-        None => format!("; the keys are: {}", names().collect::<Vec<_>>().join(", ")),
+        None if !has_value && previous.is_some() => format!("; {COMMA}, and the keys are: {}", all()),
+        None => format!("; the keys are: {}", all()),
     }
-}
-
-/// How many letters must be put in, taken out or replaced to get from one word to the other (Levenshtein).
-pub(super) fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.chars().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[row.len() - 1]
 }
