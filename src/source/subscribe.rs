@@ -19,7 +19,7 @@ use http_body_util::BodyExt;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 use tracing::{debug, info, warn};
 
-use super::{Decision, Shared, Trouble, read_refusal};
+use super::{Decision, PASSES_MAX, Shared, Trouble, read_refusal};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event},
@@ -78,6 +78,8 @@ struct Progress {
     seen: bool,
     /// The last event was the last word on a job.
     terminal: bool,
+    /// How often another lender was tried at once, since a stream was opened.
+    passed_on: u8,
 }
 
 /// What follows an attempt.
@@ -178,10 +180,11 @@ impl Listener {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
             Decision::Yes if !is_event_stream(&answer) => {
                 self.violation(Violation::WrongContentType);
-                self.trouble(progress, Trouble::Answer("wrong_content_type"))
+                self.unreadable(progress, &lender)
             }
             Decision::Yes => {
                 progress.seen = true;
+                progress.passed_on = 0;
                 self.topic.stream_began();
                 self.read(progress, answer.into_body()).await
             }
@@ -302,6 +305,17 @@ impl Listener {
         self.topic.refuse(refusal.told_to(lender.scope()));
     }
 
+    /// What came is no event stream. It may be a login page, which says nothing of the app's health: others' credentials are
+    /// tried before anybody is told of an outage.
+    fn unreadable(&self, progress: &mut Progress, lender: &Lender) -> Next {
+        let others_remain = self.topic.lenders().pass_on(lender);
+        if others_remain && progress.passed_on < PASSES_MAX {
+            progress.passed_on += 1;
+            return Next::Again(Duration::ZERO);
+        }
+        self.trouble(progress, Trouble::Answer("wrong_content_type"))
+    }
+
     fn trouble(&self, progress: &mut Progress, trouble: Trouble) -> Next {
         self.topic.trouble(trouble.notice(self.route().errors));
         Next::Again(progress.backoff.next())
@@ -336,6 +350,7 @@ impl Progress {
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             seen: false,
             terminal: false,
+            passed_on: 0,
         }
     }
 
@@ -367,7 +382,8 @@ async fn take_turn<T>(opening: OwnedSemaphorePermit, asked: impl Future<Output =
     }
 }
 
-fn is_event_stream(answer: &http::Response<AnswerBody>) -> bool {
+/// Whether an answer calls itself an event stream.
+pub(crate) fn is_event_stream(answer: &http::Response<AnswerBody>) -> bool {
     let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     media.trim().eq_ignore_ascii_case("text/event-stream")

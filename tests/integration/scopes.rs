@@ -304,6 +304,98 @@ async fn share_authorized_polls_with_anothers_credentials_when_the_first_expire(
     assert_eq!(next.data, Some(running_text(2)));
 }
 
+/// An app that lets members in, and shows everybody else a page to log in, with status 200.
+fn answer_members_or_page(seen: &Seen) -> Answer {
+    match user(seen).as_str() {
+        "ada" | "bob" => running(1),
+        _ => Answer::html("<form action=/login>Please log in</form>"),
+    }
+}
+
+/// A status alone lets nobody in. Whoever is shown that page waits, and is asked about again.
+#[tokio::test]
+async fn a_login_page_with_a_good_status_lets_nobody_into_a_polled_topic() {
+    let app = App::start();
+    let job = app.job("v1");
+    job.answer_with(answer_members_or_page);
+    let side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
+    let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
+    ada.next_event().await;
+
+    let mut eve = side.sse("/api/progress/v1").cookie("user=eve").open().await;
+    let mut nobody = side.sse("/api/progress/v1").open().await;
+    for stranger in [&mut eve, &mut nobody] {
+        assert_eq!(stranger.next_event().await.json()["reason"], "not_json");
+    }
+    job.until("eve to be asked about again", |seen| seen.iter().filter(|seen| user(seen) == "eve").count() >= 2).await;
+    assert!(!eve.text().contains("processing") && !nobody.text().contains("processing"), "{:?}", eve.text());
+
+    job.answer(running(2));
+    assert_eq!(eve.next_event().await.data, Some(running_text(2)), "the app has let her in");
+}
+
+/// Nor are its credentials lent to anybody.
+#[tokio::test]
+async fn a_stranger_that_comes_first_takes_nothing_from_members() {
+    let app = App::start();
+    app.job("v1").answer_with(answer_members_or_page);
+    let mut side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
+    let mut eve = side.sse("/api/progress/v1").cookie("user=eve").open().await;
+    eve.next_event().await;
+
+    let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
+    assert_eq!(ada.next_event().await.data, Some(running_text(1)));
+
+    let samples = side.metrics().await;
+    assert_eq!(samples.get("topics", &[("route", PROGRESS_PATH), ("phase", "live")]), 1.0);
+    assert!(samples.get("job_state_violations_total", &[("route", PROGRESS_PATH), ("kind", "not_json")]) >= 1.0);
+    side.log_line("a word on eve", |line| line.contains("a client is not let in")).await;
+}
+
+/// On a subscribe route it need not even be read; and who comes first makes no difference.
+#[tokio::test]
+async fn a_login_page_with_a_good_status_lets_nobody_into_a_subscribed_topic() {
+    let app = App::start();
+    let news = app.at("/notifications");
+    let stream =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nretry: 100\ndata: news\n\n";
+    news.answer_with(|seen| match user(seen).as_str() {
+        "ada" => Answer::raw(stream).close(),
+        _ => Answer::html("<form action=/login>Please log in</form>"),
+    });
+    let side = Sidestream::before(&app).route("path=/notifications,subscribe,share=authorized").start().await;
+    let mut eve = side.sse("/notifications").cookie("user=eve").open().await;
+    assert_eq!(eve.next_event().await.json()["reason"], "wrong_content_type");
+
+    let mut ada = side.sse("/notifications").cookie("user=ada").open().await;
+    assert_eq!(ada.next_event().await.data.as_deref(), Some("news"));
+    let mut nobody = side.sse("/notifications").open().await;
+    assert_eq!(nobody.next_event().await.json()["reason"], "wrong_content_type");
+    news.until("eve to be asked about again", |seen| seen.iter().filter(|seen| user(seen) == "eve").count() >= 2).await;
+    assert_eq!(ada.next_event().await.data.as_deref(), Some("news"));
+    assert!(!eve.text().contains("news") && !nobody.text().contains("news"), "{:?}", eve.text());
+
+    news.answer_with(|_| Answer::raw(stream).close());
+    assert_eq!(eve.next_event().await.data.as_deref(), Some("news"), "the app has let her in");
+}
+
+/// And one whose session ends that way gives the turn to another: nobody hears of an outage.
+#[tokio::test]
+async fn share_authorized_polls_with_anothers_credentials_when_the_first_get_a_login_page() {
+    let app = App::start();
+    let job = app.job("v1");
+    job.answer(running(1));
+    let side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
+    let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
+    ada.next_event().await;
+    let mut bob = side.sse("/api/progress/v1").cookie("user=bob").open().await;
+    bob.next_event().await;
+
+    job.answer_with(|seen| if user(seen) == "ada" { Answer::html("log in") } else { running(2) });
+
+    assert_eq!(bob.next_event().await.data, Some(running_text(2)));
+}
+
 /// And when nobody's are left, everybody's streams end.
 #[tokio::test]
 async fn share_authorized_ends_when_no_credentials_are_left() {
