@@ -158,13 +158,13 @@ impl Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope::tests::{headers, scopes};
+    use crate::scope::tests::{LOCAL, headers, scopes};
 
     #[test]
     fn another_admitted_client_takes_over_from_a_denied_one() {
         let scopes = scopes();
         let lender = |cookie: &'static str| {
-            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]));
+            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]), LOCAL);
             Lender::new(scope, identity)
         };
         let (a, a2, b) = (lender("a"), lender("a"), lender("b"));
@@ -186,7 +186,7 @@ mod tests {
     fn another_client_has_the_turn_of_one_whose_answers_make_no_sense() {
         let scopes = scopes();
         let lender = |cookie: &'static str| {
-            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]));
+            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]), LOCAL);
             Lender::new(scope, identity)
         };
         let (a, a2) = (lender("a"), lender("a"));
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_lender_that_left_is_not_asked_again() {
-        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]));
+        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]), LOCAL);
         let lender = Lender::new(scope, identity);
         let lenders = Lenders::admitted(&lender);
         assert!(lenders.current().is_some());
@@ -219,7 +219,7 @@ mod tests {
     // A stream of the app that stays open for days needs no election, while clients come and go.
     #[test]
     fn those_who_left_do_not_pile_up() {
-        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]));
+        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]), LOCAL);
         let stays = Lender::new(scope, identity.clone());
         let lenders = Lenders::admitted(&stays);
         for _ in 0..1000 {
