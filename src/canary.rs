@@ -106,7 +106,7 @@ impl Canary {
     pub fn claim(&self, path: &str) -> Option<Live> {
         let word = path.strip_prefix(PREFIX)?;
         self.expected().take_if(|expected| *expected == word)?;
-        let (scope, identity) = self.scopes.without_credentials(&HeaderMap::new());
+        let (scope, identity) = self.scopes.without_credentials(&HeaderMap::new(), Ipv4Addr::LOCALHOST.into());
         let order = Order {
             key: Arc::new(TopicKey { route: self.route, target: "/".into(), scope }),
             store: Store::State,

@@ -5,12 +5,16 @@
 //! the route says `share=authorized` or `share=public`, and always the place they asked (`Host`, `Origin` and the
 //! `X-Forwarded-*` that name it), because one app may serve several tenants.
 //!
+//! A client's address goes to the app with what is asked on its behalf, so that it answers as if the client had asked. It is
+//! compared only where `--credential-header` names it: one user's tabs may have several.
+//!
 //! Credentials live in memory only. They are never logged or shown: `Debug` of every type here, and in `lenders`, hides
 //! them.
 
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -22,12 +26,13 @@ pub use self::lenders::{Admitted, Lender, Lenders};
 use crate::advice::traces::Badge;
 
 /// Headers that name the place a client asked. They are part of every scope and go upstream in every mode.
-const PLACE: [HeaderName; 4] = [
-    header::HOST,
-    header::ORIGIN,
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-];
+const PLACE: [HeaderName; 4] = [header::HOST, header::ORIGIN, X_FORWARDED_HOST, X_FORWARDED_PROTO];
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Headers that name the client's address. They go upstream in every mode, and are part of no scope by themselves.
+const ADDRESS: [HeaderName; 2] = [X_FORWARDED_FOR, HeaderName::from_static("x-real-ip")];
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Cookies and headers of one request that are compared, and the longest name of a cookie that may be shown.
 const BADGES_MAX: usize = 32;
@@ -38,8 +43,8 @@ const COOKIE_NAME_MAX: usize = 48;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope([u8; 16]);
 
-/// The headers of one client that requests on its behalf carry: credentials and place, copied out of the request so that
-/// the connection's buffers are not kept alive by them. Every topic has one, so they are packed.
+/// The headers of one client that requests on its behalf carry: credentials, place and address, copied out of the request
+/// so that the connection's buffers are not kept alive by them. Every topic has one, so they are packed.
 #[derive(Clone, Default)]
 pub struct Identity {
     /// All names there may be.
@@ -57,8 +62,10 @@ pub struct Scopes {
     key: [u8; 32],
     /// Another random key, for [`Scopes::badges`].
     marks: RandomState,
-    /// The headers that name the place, then those that hold credentials.
+    /// The headers that name the place, then those that hold credentials, then those that name the address and are none.
     names: Arc<[HeaderName]>,
+    /// How many of them tell users apart.
+    compared: usize,
 }
 
 // === impl Scopes ===
@@ -69,20 +76,23 @@ impl Scopes {
         // What names the place is in every scope anyway; named twice it would go to the app twice, and two `Host` are a
         // request that servers refuse.
         let credentials = credential_headers.into_iter().filter(|name| !PLACE.contains(name));
-        Self { key: rand::random(), marks: RandomState::new(), names: PLACE.into_iter().chain(credentials).collect() }
+        let mut names: Vec<_> = PLACE.into_iter().chain(credentials).collect();
+        let compared = names.len();
+        names.extend(ADDRESS.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+        Self { key: rand::random(), marks: RandomState::new(), names: names.into(), compared }
     }
 
-    /// The scope and identity of a request with its credentials.
-    pub fn with_credentials(&self, headers: &HeaderMap) -> (Scope, Identity) {
-        self.of(headers, self.names.len())
+    /// The scope and identity of a request of the client at `address`, with its credentials.
+    pub fn with_credentials(&self, headers: &HeaderMap, address: IpAddr) -> (Scope, Identity) {
+        self.of(headers, address, self.compared)
     }
 
-    /// The scope and identity of a request without its credentials: only the place it asked.
-    pub fn without_credentials(&self, headers: &HeaderMap) -> (Scope, Identity) {
-        self.of(headers, PLACE.len())
+    /// The same without its credentials: only the place it asked, and for the app its address.
+    pub fn without_credentials(&self, headers: &HeaderMap, address: IpAddr) -> (Scope, Identity) {
+        self.of(headers, address, PLACE.len())
     }
 
-    fn of(&self, headers: &HeaderMap, first_names: usize) -> (Scope, Identity) {
+    fn of(&self, headers: &HeaderMap, address: IpAddr, compared: usize) -> (Scope, Identity) {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         let mut packed = Vec::new();
         // Lengths go in before the bytes, so that no value can pretend to be two.
@@ -90,15 +100,24 @@ impl Scopes {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        for (index, name) in self.names[..first_names].iter().enumerate() {
-            let values = headers.get_all(name);
-            feed(name.as_str().as_bytes());
-            feed(&(values.iter().count() as u64).to_le_bytes());
+        for (index, name) in self.names.iter().enumerate() {
+            let is_compared = index < compared;
+            if !is_compared && !ADDRESS.contains(name) {
+                continue;
+            }
+            // As for forwarded requests: what a proxy says of the client stands, and else it is who asks us.
+            let own = (*name == X_FORWARDED_FOR && !headers.contains_key(name)).then(|| address.to_string());
+            let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            let values: Vec<_> = values.chain(own.as_deref().map(str::as_bytes)).collect();
+            if is_compared {
+                feed(name.as_str().as_bytes());
+                feed(&(values.len() as u64).to_le_bytes());
+                values.iter().for_each(|value| feed(value));
+            }
             for value in values {
-                feed(value.as_bytes());
                 packed.extend_from_slice(&index.to_le_bytes()[..INDEX]);
                 packed.extend_from_slice(&value.len().to_le_bytes()[..LENGTH]);
-                packed.extend_from_slice(value.as_bytes());
+                packed.extend_from_slice(value);
             }
         }
         let mut scope = [0; 16];
@@ -111,7 +130,7 @@ impl Scopes {
     /// What tells users apart, piece by piece and without a value: which cookies and headers there are, and whether they
     /// are the same as in another request.
     pub fn badges(&self, headers: &HeaderMap) -> Vec<Badge> {
-        let names = &self.names[PLACE.len()..];
+        let names = &self.names[PLACE.len()..self.compared];
         let values =
             names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value.as_bytes())));
         values.flat_map(|(name, value)| self.badges_of(name, value)).take(BADGES_MAX).collect()
@@ -170,12 +189,20 @@ impl fmt::Debug for Scope {
 // === impl Identity ===
 
 impl Identity {
-    /// Puts the headers into a request to the app.
+    /// Puts the headers into a request to the app, and what forwarded requests are given where it is absent.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for (name, value) in self.headers() {
             let mut value = HeaderValue::from_bytes(value).expect("was a header value before");
             value.set_sensitive(true);
             headers.append(name, value);
+        }
+        if !headers.contains_key(X_FORWARDED_PROTO) {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        }
+        if !headers.contains_key(X_FORWARDED_HOST)
+            && let Some(host) = headers.get(header::HOST).cloned()
+        {
+            headers.insert(X_FORWARDED_HOST, host);
         }
     }
 

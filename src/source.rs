@@ -25,7 +25,7 @@ pub mod subscribe;
 use crate::{
     event::{self, Event, Frame},
     hub::{Order, Source, StartSource},
-    metrics::{Metrics, Outcome, Purpose, RouteId},
+    metrics::{Metrics, Outcome, Purpose, RouteId, Violation},
     refusal::Refusal,
     route::{ErrorStyle, Route, SourceSpec},
     scope::Identity,
@@ -38,6 +38,8 @@ use schedule::Schedule;
 
 /// Answers of the app over this are refused, in polls and in relayed refusals.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// So many lenders are tried without a pause when what the app answers them can't be read.
+const PASSES_MAX: u8 = 3;
 
 /// Starts the source that a topic's route asks for.
 #[derive(Debug)]
@@ -180,6 +182,11 @@ impl Asker {
     pub fn count(&self, purpose: Purpose) -> Counted {
         Counted { metrics: Arc::clone(&self.metrics), purpose, began: Instant::now(), outcome: Outcome::Cancelled }
     }
+
+    /// Counts an answer that is not what the route is made of.
+    pub fn violation(&self, route: RouteId, kind: Violation) {
+        self.metrics.route(route).violation(kind);
+    }
 }
 
 /// One request to the app being counted; it is entered when dropped.
@@ -300,15 +307,57 @@ impl Trouble {
     }
 }
 
+/// Why an answer that had begun can't be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It is over [`ANSWER_BYTES_MAX`].
+    TooLarge,
+    /// The connection broke.
+    Broken,
+    /// It takes too long.
+    Timeout,
+}
+
+// === impl Unread ===
+
+impl Unread {
+    /// The label under which the request is counted.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::TooLarge | Self::Broken => Outcome::Broken,
+            Self::Timeout => Outcome::Timeout,
+        }
+    }
+}
+
+impl From<Unread> for Trouble {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::Answer("too_large"),
+            Unread::Broken => Self::Broken,
+            Unread::Timeout => Self::Timeout,
+        }
+    }
+}
+
+/// Reads the body of an answer, for which there is time `until` then.
+///
+/// # Errors
+/// When it is not whole by then, or over [`ANSWER_BYTES_MAX`].
+pub async fn read_body(body: AnswerBody, until: Instant) -> Result<Bytes, Unread> {
+    use http_body_util::{BodyExt, LengthLimitError, Limited};
+    match tokio::time::timeout_at(until, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
+        Ok(Err(_)) => Err(Unread::Broken),
+        Err(_) => Err(Unread::Timeout),
+    }
+}
+
 /// Reads the rest of a refusal, at most [`ANSWER_BYTES_MAX`] of it; longer bodies are left out, the decision stays.
 pub async fn read_refusal(answer: http::Response<AnswerBody>, timeout: Duration) -> Refusal {
-    use http_body_util::{BodyExt, Limited};
     let (parts, body) = answer.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
-    let body = match tokio::time::timeout(timeout, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) | Err(_) => Bytes::new(),
-    };
+    let body = read_body(body, Instant::now() + timeout).await.unwrap_or_default();
     let mut headers = parts.headers;
     crate::forward::remove_hop_by_hop(&mut headers);
     Refusal::new(parts.status, headers, body)

@@ -118,14 +118,14 @@ impl Streams {
         };
         let last_event_id = last_event_id(&head.headers, head.uri.query());
         let (scope, identity) = match route.share {
-            Share::Public => self.scopes.without_credentials(&head.headers),
-            Share::Credentials | Share::Authorized => self.scopes.with_credentials(&head.headers),
+            Share::Public => self.scopes.without_credentials(&head.headers, client.ip),
+            Share::Credentials | Share::Authorized => self.scopes.with_credentials(&head.headers, client.ip),
         };
         if route.share == Share::Credentials {
             self.metrics.route(id).traces.badges_seen(self.scopes.badges(&head.headers));
         }
         let topic_scope = match route.share {
-            Share::Authorized => self.scopes.without_credentials(&head.headers).0,
+            Share::Authorized => self.scopes.without_credentials(&head.headers, client.ip).0,
             Share::Public | Share::Credentials => scope,
         };
         let key = Arc::new(TopicKey { route: id, target: target.as_str().into(), scope: topic_scope });

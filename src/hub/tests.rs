@@ -1,6 +1,9 @@
 //! The registry against sources that do nothing by themselves; other modules' tests use them too.
 
-use std::sync::Weak;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Weak,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -18,6 +21,9 @@ use crate::{
 
 mod model;
 mod stress;
+
+/// Where the clients are.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A hub with its fakes, and clients to send to it.
 pub(crate) struct Bench {
@@ -62,7 +68,7 @@ impl Bench {
     pub(crate) fn order(&self, target: &str, cookie: &'static str, store: Store) -> Order {
         let mut headers = HeaderMap::new();
         headers.insert(header::COOKIE, HeaderValue::from_static(cookie));
-        let (scope, identity) = self.scopes.with_credentials(&headers);
+        let (scope, identity) = self.scopes.with_credentials(&headers, LOCAL);
         Order {
             key: Arc::new(TopicKey { route: RouteId(0), target: target.into(), scope }),
             store,
@@ -77,7 +83,7 @@ impl Bench {
     /// The same of a client that the app has admitted to a topic for all.
     pub(crate) fn admitted_order(&self, target: &str, cookie: &'static str, store: Store) -> Order {
         let mut order = self.order(target, cookie, store);
-        Arc::make_mut(&mut order.key).scope = self.scopes.without_credentials(&HeaderMap::new()).0;
+        Arc::make_mut(&mut order.key).scope = self.scopes.without_credentials(&HeaderMap::new(), LOCAL).0;
         order.admitted = true;
         order
     }

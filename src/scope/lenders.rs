@@ -127,6 +127,15 @@ impl Lenders {
         admitted.is_closed = admitted.elect().is_none();
         !admitted.is_closed
     }
+
+    /// What the app answers `lender` can't be read: it is not denied anything, but the clients of other scopes have their
+    /// turns before those of its own. True when there is somebody.
+    pub fn pass_on(&self, lender: &Lender) -> bool {
+        let Self::Admitted(admitted) = self else { return false };
+        let mut admitted = lock(admitted);
+        admitted.lenders.sort_by_cached_key(|other| other.upgrade().is_some_and(|other| other.scope == lender.scope));
+        admitted.elect().is_some_and(|next| next.scope != lender.scope)
+    }
 }
 
 fn lock(admitted: &Mutex<Admitted>) -> MutexGuard<'_, Admitted> {
@@ -149,13 +158,13 @@ impl Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope::tests::{headers, scopes};
+    use crate::scope::tests::{LOCAL, headers, scopes};
 
     #[test]
     fn another_admitted_client_takes_over_from_a_denied_one() {
         let scopes = scopes();
         let lender = |cookie: &'static str| {
-            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]));
+            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]), LOCAL);
             Lender::new(scope, identity)
         };
         let (a, a2, b) = (lender("a"), lender("a"), lender("b"));
@@ -172,9 +181,32 @@ mod tests {
         assert!(!lenders.admit(&lender("c")), "the topic ends with b");
     }
 
+    // A session that is over may be answered with a login page, and status 200.
+    #[test]
+    fn another_client_has_the_turn_of_one_whose_answers_make_no_sense() {
+        let scopes = scopes();
+        let lender = |cookie: &'static str| {
+            let (scope, identity) = scopes.with_credentials(&headers(&[("cookie", cookie)]), LOCAL);
+            Lender::new(scope, identity)
+        };
+        let (a, a2) = (lender("a"), lender("a"));
+        let lenders = Lenders::admitted(&a);
+        assert!(lenders.admit(&a2));
+        assert!(!lenders.pass_on(&a), "nobody else is there");
+        let (b, c) = (lender("b"), lender("c"));
+        assert!(lenders.admit(&b) && lenders.admit(&c));
+
+        for (of, next) in [(&a, &b), (&b, &c), (&c, &a), (&a2, &b)] {
+            assert!(lenders.pass_on(of));
+            assert!(Arc::ptr_eq(&lenders.current().unwrap(), next));
+        }
+        assert!([&a, &a2, &b, &c].iter().all(|lender| lender.denied().is_none()));
+        assert!(!Lenders::fixed(Arc::clone(&a)).pass_on(&a), "nobody else may be asked for");
+    }
+
     #[test]
     fn a_lender_that_left_is_not_asked_again() {
-        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]));
+        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]), LOCAL);
         let lender = Lender::new(scope, identity);
         let lenders = Lenders::admitted(&lender);
         assert!(lenders.current().is_some());
@@ -187,7 +219,7 @@ mod tests {
     // A stream of the app that stays open for days needs no election, while clients come and go.
     #[test]
     fn those_who_left_do_not_pile_up() {
-        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]));
+        let (scope, identity) = scopes().with_credentials(&headers(&[("cookie", "a")]), LOCAL);
         let stays = Lender::new(scope, identity.clone());
         let lenders = Lenders::admitted(&stays);
         for _ in 0..1000 {

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 
-use super::{Shared, Trouble, schedule::Due};
+use super::{PASSES_MAX, Shared, Trouble, schedule::Due};
 use crate::{
     backoff::{Backoff, jitter},
     hub::Source,
@@ -93,6 +93,8 @@ struct Unwell {
     first_not_found: Option<Instant>,
     /// The app's `Retry-After`: no request before this.
     not_before: Option<Instant>,
+    /// How often another lender was tried at once.
+    passed_on: u8,
 }
 
 /// What to do after a poll.
@@ -236,7 +238,7 @@ impl Poller {
         let spared = self.watchers.load(Ordering::Relaxed).saturating_sub(1);
         self.route_metrics().requests_spared.inc_by(spared.into());
         match asked {
-            Asked::Answer(answer) => self.answered(&answer, is_first),
+            Asked::Answer(answer) => self.answered(&lender, &answer, is_first),
             Asked::Refused(decision, answer) => self.refused(&lender, decision, answer).await,
             Asked::TooLarge => {
                 self.violation(Violation::TooLarge, "the answer is over 1 MiB", None);
@@ -286,7 +288,7 @@ impl State {
     fn unwell(&mut self) -> &mut Unwell {
         self.unwell.get_or_insert_with(|| {
             let backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-            Box::new(Unwell { backoff, first_not_found: None, not_before: None })
+            Box::new(Unwell { backoff, first_not_found: None, not_before: None, passed_on: 0 })
         })
     }
 
@@ -306,6 +308,17 @@ impl State {
     fn slower(&mut self, spec: &PollSpec) -> Duration {
         self.pace = self.pace.mul_f64(SLOWER).min(spec.max_interval);
         jitter(self.pace, JITTER)
+    }
+}
+
+// === impl Unwell ===
+
+impl Unwell {
+    /// Whether another lender may be tried at once: a few times in an outage, or all of them would be, one after the other.
+    fn may_pass_on(&mut self) -> bool {
+        let may = self.passed_on < PASSES_MAX;
+        self.passed_on += u8::from(may);
+        may
     }
 }
 

@@ -26,7 +26,7 @@ use tracing::debug;
 mod last_word;
 
 use self::last_word::{LastWord, Word};
-use super::{Decision, Shared, Trouble, read_refusal};
+use super::{Decision, PASSES_MAX, Shared, Trouble, read_refusal};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event},
@@ -91,6 +91,8 @@ struct Progress {
     seen: bool,
     /// Whether the app has said that the job is over.
     last_word: LastWord,
+    /// How often another lender was tried at once, since a stream was opened.
+    passed_on: u8,
 }
 
 /// What follows an attempt.
@@ -218,10 +220,11 @@ impl Listener {
             Decision::Yes => match fault(&answer) {
                 Some(fault) => {
                     self.violation(Violation::WrongContentType, fault);
-                    self.trouble(progress, Trouble::Answer("wrong_content_type"))
+                    self.unreadable(progress, &lender)
                 }
                 None => {
                     progress.seen = true;
+                    progress.passed_on = 0;
                     self.topic.stream_began();
                     self.shared.bulletins.well(self.topic.key().route);
                     self.read(progress, answer.into_body()).await
@@ -374,6 +377,17 @@ impl Listener {
         self.topic.refuse(refusal.told_to(lender.scope()));
     }
 
+    /// What came is no event stream. It may be a login page, which says nothing of the app's health: others' credentials are
+    /// tried before anybody is told of an outage.
+    fn unreadable(&self, progress: &mut Progress, lender: &Lender) -> Next {
+        let others_remain = self.topic.lenders().pass_on(lender);
+        if others_remain && progress.passed_on < PASSES_MAX {
+            progress.passed_on += 1;
+            return Next::Again(Duration::ZERO);
+        }
+        self.trouble(progress, Trouble::Answer("wrong_content_type"))
+    }
+
     fn trouble(&self, progress: &mut Progress, trouble: Trouble) -> Next {
         self.topic.trouble(trouble.notice(self.route().errors));
         self.shared.bulletins.trouble(self.topic.key().route, trouble);
@@ -405,6 +419,7 @@ impl Progress {
             unwatched: Backoff::new(BACKOFF.0, BACKOFF.1),
             seen: false,
             last_word: LastWord::default(),
+            passed_on: 0,
         }
     }
 
@@ -453,7 +468,8 @@ fn fault(answer: &http::Response<AnswerBody>) -> Option<&'static str> {
     }
 }
 
-fn is_event_stream(answer: &http::Response<AnswerBody>) -> bool {
+/// Whether an answer calls itself an event stream.
+pub(crate) fn is_event_stream(answer: &http::Response<AnswerBody>) -> bool {
     let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     media.trim().eq_ignore_ascii_case("text/event-stream")

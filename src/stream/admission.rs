@@ -2,10 +2,16 @@
 //!
 //! An answer counts for the client that asked, and for those who ask with the same credentials while that one request is
 //! on its way; it is not kept. Clients are asked again when their stream reaches its `--max-age` and they come back.
+//!
+//! A status alone lets nobody in: apps that answer strangers with a page to log in often do so with 200. The answer must be
+//! what the route is made of, too: JSON, or an event stream.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,16 +20,19 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use http::{HeaderName, HeaderValue, header};
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::{
     backoff::Backoff,
-    metrics::{Outcome, Purpose},
+    metrics::{Outcome, Purpose, RouteId, Violation},
     refusal::Refusal,
     route::{Route, SourceSpec},
     scope::{Identity, Scope},
-    source::{Asker, Decision, Trouble, read_refusal, schedule::Schedule},
+    source::{Asker, Decision, Trouble, read_body, read_refusal, schedule::Schedule, subscribe::is_event_stream},
     topic::TopicKey,
+    upstream::AnswerBody,
 };
 
 /// The pause before a 404 is asked again within the grace.
@@ -52,6 +61,8 @@ pub struct Admissions {
     not_found_grace: Duration,
     /// Requests on their way, for those who ask with the same credentials meanwhile.
     asking: Mutex<HashMap<AskingKey, WeakShared<BoxFuture<'static, Admission>>>>,
+    /// For each route, whether the log has told of an answer that lets nobody in: once is enough.
+    told: Box<[AtomicBool]>,
 }
 
 // === impl Admissions ===
@@ -59,7 +70,8 @@ pub struct Admissions {
 impl Admissions {
     /// Nobody has asked yet.
     pub fn new(routes: Arc<[Route]>, asker: Asker, schedule: Arc<Schedule>, not_found_grace: Duration) -> Arc<Self> {
-        Arc::new(Self { routes, asker, schedule, not_found_grace, asking: Mutex::default() })
+        let told = routes.iter().map(|_| AtomicBool::new(false)).collect();
+        Arc::new(Self { routes, asker, schedule, not_found_grace, asking: Mutex::default(), told })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AskingKey, WeakShared<BoxFuture<'static, Admission>>>> {
@@ -104,11 +116,15 @@ impl Admissions {
             SourceSpec::Poll(spec) => ("application/json", spec.timeout, self.not_found_grace),
             SourceSpec::Subscribe(spec) => ("text/event-stream", spec.timeout, Duration::ZERO),
         };
-        let headers: [(HeaderName, HeaderValue); 1] = [(header::ACCEPT, HeaderValue::from_static(accept))];
+        let headers: [(HeaderName, HeaderValue); 2] = [
+            (header::ACCEPT, HeaderValue::from_static(accept)),
+            (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        ];
         let began = Instant::now();
         loop {
             let turn = self.schedule.admission().await;
             let counted = self.asker.count(Purpose::Authorize);
+            let asked_at = Instant::now();
             let answer = match self.asker.get(&target, identity, &headers, timeout).await {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -117,9 +133,14 @@ impl Admissions {
                 }
             };
             let status = answer.status();
+            let decision = Decision::of(&answer, &target);
+            if decision == Decision::Yes && status != http::StatusCode::NO_CONTENT {
+                let (outcome, admission) = self.read(key.route, answer, asked_at + timeout).await;
+                counted.ended(outcome);
+                return admission;
+            }
             counted.ended(Outcome::of_status(status));
-            match Decision::of(&answer, &target) {
-                Decision::Yes if status != http::StatusCode::NO_CONTENT => return Admission::Admitted,
+            match decision {
                 Decision::Trouble | Decision::Unchanged => return Admission::Trouble(Trouble::Status(status)),
                 Decision::Missing if status == http::StatusCode::NOT_FOUND && began.elapsed() < grace => {
                     drop(turn);
@@ -129,6 +150,46 @@ impl Admissions {
             }
         }
     }
+}
+
+impl Admissions {
+    /// What an answer with a good status means, and how the request is counted.
+    async fn read(&self, route: RouteId, answer: http::Response<AnswerBody>, until: Instant) -> (Outcome, Admission) {
+        let outcome = Outcome::of_status(answer.status());
+        let is_fit = match &self.routes[route.0].source {
+            // What follows the head is not waited for.
+            SourceSpec::Subscribe(_) => is_event_stream(&answer),
+            SourceSpec::Poll(_) => match read_body(answer.into_body(), until).await {
+                Ok(body) => is_json(&body),
+                Err(unread) => return (unread.outcome(), Admission::Trouble(unread.into())),
+            },
+        };
+        let admission = if is_fit { Admission::Admitted } else { Admission::Trouble(self.unfit(route)) };
+        (outcome, admission)
+    }
+
+    /// Counts an answer that lets nobody in, and tells of it once for each route.
+    fn unfit(&self, route: RouteId) -> Trouble {
+        let kind = match &self.routes[route.0].source {
+            SourceSpec::Poll(_) => Violation::NotJson,
+            SourceSpec::Subscribe(_) => Violation::WrongContentType,
+        };
+        self.asker.violation(route, kind);
+        if !self.told[route.0].swap(true, Ordering::Relaxed) {
+            warn!(
+                route = self.routes[route.0].path.as_str(),
+                kind = kind.as_str(),
+                "a client is not let in: the app neither refuses it (401, 403) nor answers as the route has it"
+            );
+        }
+        Trouble::Answer(kind.as_str())
+    }
+}
+
+/// Whether it can be taken for JSON. What is in it is for the polls to judge.
+fn is_json(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 impl std::fmt::Debug for Admissions {

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use http_body_util::BodyExt;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::timeout,
@@ -18,7 +18,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Reads a head up to its empty line; what was read before the peer closed, if it did.
-pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {

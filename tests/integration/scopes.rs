@@ -102,6 +102,83 @@ async fn credential_headers_are_those_of_the_flag() {
     assert_eq!(two.next_event().await.json()["key"], "two");
 }
 
+/// The app may look at addresses, too; to it what is asked for a client comes from that client, as what is forwarded does.
+#[tokio::test]
+async fn polls_subscriptions_and_admissions_carry_the_clients_address() {
+    let app = App::start();
+    let job = app.job("v1");
+    job.answer(running(1));
+    let events = app.events("/notifications");
+    let side = Sidestream::before(&app)
+        .route(&progress("share=authorized,interval=20s,max-interval=20s"))
+        .route("path=/notifications,subscribe")
+        .start()
+        .await;
+
+    let by_proxy = side.sse("/api/progress/v1").header("X-Forwarded-For", "6.6.6.6, 203.0.113.9");
+    let by_proxy = by_proxy.header("X-Forwarded-For", "192.0.2.7").header("X-Real-IP", "203.0.113.9");
+    by_proxy
+        .header("X-Forwarded-Proto", "https")
+        .header("X-Forwarded-Host", "app.example")
+        .open()
+        .await
+        .next_event()
+        .await;
+    let _direct = side.sse("/notifications").open().await;
+    let direct = events.accept().await.request;
+
+    let seen = job.seen();
+    assert_eq!(seen.len(), 2, "an admission and a poll");
+    for seen in seen {
+        assert_eq!(seen.head.all("x-forwarded-for"), ["6.6.6.6, 203.0.113.9", "192.0.2.7"]);
+        let rest = ["x-real-ip", "x-forwarded-proto", "x-forwarded-host"].map(|name| seen.head.all(name));
+        assert_eq!(rest, [["203.0.113.9"], ["https"], ["app.example"]]);
+    }
+    let host = side.addr().to_string();
+    let said = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"].map(|name| direct.head.all(name));
+    assert_eq!(said, [["127.0.0.1"], ["http"], [&*host]]);
+}
+
+/// A phone changes its address on the way, and one user's tabs may have several.
+#[tokio::test]
+async fn equal_credentials_share_whatever_their_address_is() {
+    let app = App::start();
+    let job = app.job("v1");
+    job.answer(running(1));
+    let side = Sidestream::before(&app).route(&progress("interval=20s,max-interval=20s")).start().await;
+
+    let tab = |address: &str| side.sse("/api/progress/v1").cookie("user=ada").header("X-Forwarded-For", address);
+    let mut first = tab("192.0.2.1").open().await;
+    assert_eq!(first.next_event().await.data, Some(running_text(1)));
+    let mut second = tab("192.0.2.2").open().await;
+    assert_eq!(second.next_event().await.data, Some(running_text(1)));
+
+    assert_eq!(job.seen().iter().map(|seen| seen.header("x-forwarded-for")).collect::<Vec<_>>(), [Some("192.0.2.1")]);
+}
+
+/// For an app that decides by the address there is a flag.
+#[tokio::test]
+async fn an_address_that_is_a_credential_header_tells_users_apart() {
+    let app = App::start();
+    app.job("v1").answer_with(|seen| match seen.head.all("x-forwarded-for")[..] {
+        ["10.0.0.7"] => running(1),
+        _ => Answer::text(403, "from the office only"),
+    });
+    let mut side = Sidestream::before(&app).route(PROGRESS);
+    for name in ["cookie", "x-forwarded-for"] {
+        side = side.flag("--credential-header", name);
+    }
+    let side = side.start().await;
+
+    let request = || side.sse("/api/progress/v1").cookie("user=ada");
+    let mut inside = request().header("X-Forwarded-For", "10.0.0.7").open().await;
+    assert_eq!(inside.next_event().await.data, Some(running_text(1)));
+    let outside = request().header("X-Forwarded-For", "203.0.113.9").fetch().await;
+    let direct = request().fetch().await;
+
+    assert_eq!((outside.status(), direct.status()), (403, 403));
+}
+
 /// With several headers, and with several lines of one, no two different sets of credentials may look alike.
 #[tokio::test]
 async fn credentials_that_only_look_alike_are_apart() {
@@ -286,9 +363,108 @@ async fn share_authorized_admits_each_by_their_own_answer_and_polls_once_for_all
     assert!(samples.get("upstream_requests_total", &[("purpose", "authorize"), ("outcome", "client_error")]) >= 2.0);
 }
 
-/// The one whose credentials the poll uses logs out: the others' stream goes on with another's.
+/// The one whose credentials the poll uses logs out: the others' stream goes on with another's, and another's address.
 #[tokio::test]
 async fn share_authorized_polls_with_anothers_credentials_when_the_first_expire() {
+    let app = App::start();
+    let job = app.job("v1");
+    job.answer(running(1));
+    let side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
+    let (at_ada, at_bob) = ("192.0.2.1", "192.0.2.2");
+    let request = || side.sse("/api/progress/v1");
+    let mut ada = request().cookie("user=ada").header("X-Forwarded-For", at_ada).open().await;
+    ada.next_event().await;
+    let mut bob = request().cookie("user=bob").header("X-Forwarded-For", at_bob).open().await;
+    bob.next_event().await;
+
+    job.answer_with(|seen| if user(seen) == "ada" { Answer::text(401, "log in") } else { running(2) });
+    let next = bob.next_event_but(&["upstream-error"]).await;
+
+    assert_eq!(next.data, Some(running_text(2)));
+    for seen in job.seen() {
+        let expected = if user(&seen) == "ada" { at_ada } else { at_bob };
+        assert_eq!(seen.head.all("x-forwarded-for"), [expected]);
+    }
+}
+
+/// An app that lets members in, and shows everybody else a page to log in, with status 200.
+fn answer_members_or_page(seen: &Seen) -> Answer {
+    match user(seen).as_str() {
+        "ada" | "bob" => running(1),
+        _ => Answer::html("<form action=/login>Please log in</form>"),
+    }
+}
+
+/// A status alone lets nobody in. Whoever is shown that page waits, and is asked about again.
+#[tokio::test]
+async fn a_login_page_with_a_good_status_lets_nobody_into_a_polled_topic() {
+    let app = App::start();
+    let job = app.job("v1");
+    job.answer_with(answer_members_or_page);
+    let side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
+    let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
+    ada.next_event().await;
+
+    let mut eve = side.sse("/api/progress/v1").cookie("user=eve").open().await;
+    let mut nobody = side.sse("/api/progress/v1").open().await;
+    for stranger in [&mut eve, &mut nobody] {
+        assert_eq!(stranger.next_event().await.json()["reason"], "not_json");
+    }
+    job.until("eve to be asked about again", |seen| seen.iter().filter(|seen| user(seen) == "eve").count() >= 2).await;
+    assert!(!eve.text().contains("processing") && !nobody.text().contains("processing"), "{:?}", eve.text());
+
+    job.answer(running(2));
+    assert_eq!(eve.next_event().await.data, Some(running_text(2)), "the app has let her in");
+}
+
+/// Nor are its credentials lent to anybody.
+#[tokio::test]
+async fn a_stranger_that_comes_first_takes_nothing_from_members() {
+    let app = App::start();
+    app.job("v1").answer_with(answer_members_or_page);
+    let mut side = Sidestream::before(&app).route(&progress("share=authorized")).start().await;
+    let mut eve = side.sse("/api/progress/v1").cookie("user=eve").open().await;
+    eve.next_event().await;
+
+    let mut ada = side.sse("/api/progress/v1").cookie("user=ada").open().await;
+    assert_eq!(ada.next_event().await.data, Some(running_text(1)));
+
+    let samples = side.metrics().await;
+    assert_eq!(samples.get("topics", &[("route", PROGRESS_PATH), ("phase", "live")]), 1.0);
+    assert!(samples.get("job_state_violations_total", &[("route", PROGRESS_PATH), ("kind", "not_json")]) >= 1.0);
+    side.log_line("a word on eve", |line| line.contains("a client is not let in")).await;
+}
+
+/// On a subscribe route it need not even be read; and who comes first makes no difference.
+#[tokio::test]
+async fn a_login_page_with_a_good_status_lets_nobody_into_a_subscribed_topic() {
+    let app = App::start();
+    let news = app.at("/notifications");
+    let stream =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nretry: 100\ndata: news\n\n";
+    news.answer_with(|seen| match user(seen).as_str() {
+        "ada" => Answer::raw(stream).close(),
+        _ => Answer::html("<form action=/login>Please log in</form>"),
+    });
+    let side = Sidestream::before(&app).route("path=/notifications,subscribe,share=authorized").start().await;
+    let mut eve = side.sse("/notifications").cookie("user=eve").open().await;
+    assert_eq!(eve.next_event().await.json()["reason"], "wrong_content_type");
+
+    let mut ada = side.sse("/notifications").cookie("user=ada").open().await;
+    assert_eq!(ada.next_event().await.data.as_deref(), Some("news"));
+    let mut nobody = side.sse("/notifications").open().await;
+    assert_eq!(nobody.next_event().await.json()["reason"], "wrong_content_type");
+    news.until("eve to be asked about again", |seen| seen.iter().filter(|seen| user(seen) == "eve").count() >= 2).await;
+    assert_eq!(ada.next_event().await.data.as_deref(), Some("news"));
+    assert!(!eve.text().contains("news") && !nobody.text().contains("news"), "{:?}", eve.text());
+
+    news.answer_with(|_| Answer::raw(stream).close());
+    assert_eq!(eve.next_event().await.data.as_deref(), Some("news"), "the app has let her in");
+}
+
+/// And one whose session ends that way gives the turn to another: nobody hears of an outage.
+#[tokio::test]
+async fn share_authorized_polls_with_anothers_credentials_when_the_first_get_a_login_page() {
     let app = App::start();
     let job = app.job("v1");
     job.answer(running(1));
@@ -298,10 +474,9 @@ async fn share_authorized_polls_with_anothers_credentials_when_the_first_expire(
     let mut bob = side.sse("/api/progress/v1").cookie("user=bob").open().await;
     bob.next_event().await;
 
-    job.answer_with(|seen| if user(seen) == "ada" { Answer::text(401, "log in") } else { running(2) });
-    let next = bob.next_event_but(&["upstream-error"]).await;
+    job.answer_with(|seen| if user(seen) == "ada" { Answer::html("log in") } else { running(2) });
 
-    assert_eq!(next.data, Some(running_text(2)));
+    assert_eq!(bob.next_event().await.data, Some(running_text(2)));
 }
 
 /// And when nobody's are left, everybody's streams end.

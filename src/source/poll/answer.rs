@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -14,7 +13,7 @@ use crate::{
     event::{self, Event, content_id},
     metrics::{CloseReason, Outcome, Purpose, Violation},
     scope::Lender,
-    source::{ANSWER_BYTES_MAX, Decision, Trouble, read_refusal, retry_after},
+    source::{Decision, Trouble, Unread, read_body, read_refusal, retry_after},
     status::{Detection, Verdict},
     topic::End,
     upstream::AnswerBody,
@@ -77,18 +76,14 @@ impl Poller {
             }
         }
         let (parts, body) = answer.into_parts();
-        let body = match tokio::time::timeout_at(until, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => {
-                counted.ended(Outcome::Broken);
-                return match error.downcast_ref::<LengthLimitError>() {
-                    Some(_) => Asked::TooLarge,
-                    None => Asked::Trouble(Trouble::Broken),
+        let body = match read_body(body, until).await {
+            Ok(body) => body,
+            Err(unread) => {
+                counted.ended(unread.outcome());
+                return match unread {
+                    Unread::TooLarge => Asked::TooLarge,
+                    unread => Asked::Trouble(unread.into()),
                 };
-            }
-            Err(_) => {
-                counted.ended(Outcome::Timeout);
-                return Asked::Trouble(Trouble::Timeout);
             }
         };
         counted.ended(Outcome::of_status(status));
@@ -102,7 +97,7 @@ impl Poller {
         })
     }
 
-    pub(super) fn answered(&self, answer: &Answer, is_first: bool) -> Next {
+    pub(super) fn answered(&self, lender: &Lender, answer: &Answer, is_first: bool) -> Next {
         let hash = body_hash(&answer.body);
         let mut state = self.lock();
         let unchanged = answer.status == StatusCode::NOT_MODIFIED || state.body_hash == Some(hash);
@@ -124,7 +119,7 @@ impl Poller {
                 self.route_metrics().violation(Violation::WrongContentType);
             }
             self.violation(Violation::NotJson, "the answer is not JSON", None);
-            return self.trouble(Trouble::Answer("not_json"));
+            return self.unreadable(lender, Trouble::Answer("not_json"));
         };
         if !answer.is_json {
             self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON", None);
@@ -232,6 +227,16 @@ impl Poller {
             self.topic.refuse(refusal.told_to(lender.scope()));
         }
         Next::Rest
+    }
+
+    /// The answer may be a login page, which says nothing of the app's health: others' credentials are tried before anybody
+    /// is told of an outage.
+    fn unreadable(&self, lender: &Lender, trouble: Trouble) -> Next {
+        let others_remain = self.topic.lenders().pass_on(lender);
+        if others_remain && self.lock().unwell().may_pass_on() {
+            return Next::After(Duration::ZERO);
+        }
+        self.trouble(trouble)
     }
 
     pub(super) fn trouble(&self, trouble: Trouble) -> Next {

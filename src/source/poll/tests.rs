@@ -1,18 +1,20 @@
 //! When a poller asks and when it rests, seen from inside; what it makes of answers is tested through the program.
 
 use futures_util::FutureExt;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::{
     hub::tests::{Bench, done, frame},
     scope::Lender,
-    source::tests::shared,
+    source::tests::{shared, shared_before},
     topic::Store,
+    upstream::{memory, tests::read_head},
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Nobody listens there, and no test here sends a request.
+/// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:9";
 
 fn source(bench: &Bench, topic: &Arc<Topic>) -> PollSource {
@@ -106,6 +108,35 @@ async fn newcomers_do_not_make_it_ask_before_the_app_allows_it() {
     tokio::time::advance(INTERVAL).await;
     source.joined(true);
     assert_eq!(source.turn(), 1);
+}
+
+// A page in place of JSON may be one for this lender alone; but an app that gives pages to all must not be asked with the
+// credentials of thousands.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_json_gives_the_turn_to_another_lender_a_few_times() {
+    let bench = Bench::new(10);
+    let _readers = ["a", "b"].map(|cookie| bench.subscribe(bench.admitted_order("/api/jobs/1", cookie, Store::State)));
+    let door = memory::App::default();
+    let mut connections = door.listen();
+    let app = tokio::spawn(async move {
+        let mut cookies = String::new();
+        for body in ["<p>", "<p>", "{}", "<p>", "<p>", "<p>", "<p>", "<p>"] {
+            let mut connection = connections.recv().await.unwrap();
+            let head = read_head(&mut connection).await;
+            cookies.extend(head.split("cookie: ").nth(1).and_then(|rest| rest.chars().next()));
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+        cookies
+    });
+    let shared = shared_before(&bench, "path=/jobs/{id},poll=/api/jobs/{id},share=authorized", memory::upstream(&door));
+    let source = start(shared, bench.topic());
+    for failures in [0, 0, 0, 0, 0, 0, 1, 2] {
+        source.0.poll_once().await;
+        assert_eq!(source.0.lock().unwell.as_ref().map_or(0, |unwell| unwell.backoff.attempts()), failures);
+    }
+    assert_eq!(app.await.unwrap(), "abaababa");
 }
 
 async fn any_permit() -> OwnedSemaphorePermit {

@@ -208,6 +208,35 @@ async fn a_stream_that_lives_ends_an_outage_though_it_says_nothing() {
     }
 }
 
+// The first one's session is over, and the app says so with a page and status 200. Nobody need hear of that; but an app that
+// gives pages to all must not be asked with the credentials of thousands.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_event_stream_gives_the_turn_to_another_lender() {
+    const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let bench = Bench::new(10);
+    let _readers = ["a", "b", "c"].map(|cookie| bench.subscribe(bench.admitted_order("/api/events", cookie, LOG)));
+    let door = memory::App::default();
+    let mut connections = door.listen();
+    let app = tokio::spawn(async move {
+        let mut cookies = String::new();
+        for answer in [PAGE, PAGE, HEAD, PAGE, PAGE, PAGE, PAGE, PAGE] {
+            let mut connection = connections.recv().await.unwrap();
+            let head = read_head(&mut connection).await;
+            cookies.extend(head.split("cookie: ").nth(1).and_then(|rest| rest.chars().next()));
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+        cookies
+    });
+    let shared = shared_before(&bench, "path=/events,subscribe=/api/events,share=authorized", memory::upstream(&door));
+    let listener = Listener { topic: bench.topic(), shared, first_id: None, told: AtomicBool::new(false) };
+    let mut progress = Progress::after(None);
+    for failures in [0, 0, 0, 0, 0, 0, 1, 2] {
+        listener.listen_once(&mut progress).await;
+        assert_eq!(progress.backoff.attempts(), failures);
+    }
+    assert_eq!(app.await.unwrap(), "abccabca");
+}
+
 // `retry: 0` of an app that ends each stream at once would be a loop as fast as two programs can go.
 #[tokio::test]
 async fn no_wish_of_the_app_makes_a_tight_loop() {

@@ -105,7 +105,8 @@ impl App {
     pub(super) fn change_mind(&self, who: Who) {
         let mut state = self.lock();
         if state.refused.remove(&who.known_as()).is_none() {
-            let status = *[401, 401, 403, 302, 404].choose(&mut state.rng).expect("there are some");
+            // 200 is a page to log in.
+            let status = *[401, 401, 403, 302, 404, 200].choose(&mut state.rng).expect("there are some");
             state.refused.insert(who.known_as(), status);
         }
     }
@@ -286,6 +287,10 @@ impl State {
                     body.len()
                 )
             }
+            Plan::Refuse(200) => format!(
+                "HTTP/1.1 200 x\r\nContent-Type: text/html\r\nSet-Cookie: sid={own}\r\nContent-Length: {}\r\n\r\n<p>{own}",
+                own.len() + 3
+            ),
             Plan::Refuse(status) => {
                 self.turned_away.insert(own.clone(), now);
                 let (entering, until) = self.entering.get(&own).copied().unwrap_or_default();

@@ -95,6 +95,12 @@ pub(super) const MARK: usize = 16;
 
 impl Marks {
     pub(super) fn of(target: &str, values: impl Fn(&str) -> Vec<String>) -> Self {
+        // What the program adds where it is absent.
+        let values = |name: &str| match (name, values(name)) {
+            ("x-forwarded-host", none) if none.is_empty() => values("host"),
+            ("x-forwarded-proto", none) if none.is_empty() => vec!["http".to_owned()],
+            (_, some) => some,
+        };
         let digits = |names: &[&str]| {
             let read: Vec<_> = names.iter().map(|name| values(name)).collect();
             blake3::hash(format!("{target} {read:?}").as_bytes()).to_hex()[..MARK - 4].to_owned()

@@ -60,6 +60,12 @@ impl Who {
 
 impl Marks {
     pub(super) fn of<'a>(target: &str, values: impl Fn(&'static str) -> Vec<&'a str>) -> Self {
+        // What the program adds where it is absent.
+        let values = |name| match (name, values(name)) {
+            ("x-forwarded-host", none) if none.is_empty() => values("host"),
+            ("x-forwarded-proto", none) if none.is_empty() => vec!["http"],
+            (_, some) => some,
+        };
         let digits = |names: &[&'static str]| {
             let mut hasher = DefaultHasher::new();
             target.hash(&mut hasher);

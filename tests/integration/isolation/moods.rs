@@ -60,7 +60,8 @@ impl Moods {
         let mut state = self.lock();
         let known_as = who.marks("").own;
         if state.refused.remove(&known_as).is_none() {
-            let status = [401, 403, 302, 404][state.rng.random_range(0..4)];
+            // 200 is a page to log in.
+            let status = [401, 403, 302, 404, 200][state.rng.random_range(0..5)];
             state.refused.insert(known_as, status);
         }
     }
@@ -105,8 +106,9 @@ impl State {
             self.violations.push(format!("credentials reached the app on a public route: {:?}", seen.head));
         }
         let is_shut_out = seen.target.starts_with("/members/") && known_as == EVE.marks("").own;
-        if let Some(status) = is_shut_out.then_some(401).or(self.refused.get(&known_as).copied()) {
-            let refusal = Answer::text(status, &marks.own).header("X-Mark", &marks.own);
+        let shut_out = [401, 200][self.rng.random_range(0..2)];
+        if let Some(status) = is_shut_out.then_some(shut_out).or(self.refused.get(&known_as).copied()) {
+            let refusal = Answer::html(&marks.own).status(status).header("X-Mark", &marks.own);
             let refusal = refusal.header("Set-Cookie", &format!("sid={}", marks.own));
             return match status {
                 302 => refusal.header("Location", &format!("/login?as={}", marks.own)),
@@ -115,14 +117,10 @@ impl State {
         }
         match self.rng.random_range(0..100) {
             0..3 => return Answer::text(503, &marks.own).header("X-Mark", &marks.own),
-            roll => {
-                // The status lets somebody in, whatever becomes of the body.
-                self.welcomed.insert(marks.own.clone(), Instant::now());
-                if roll == 3 {
-                    return Answer::text(200, &format!("{} and more of it", marks.own)).cut();
-                }
-            }
+            3 => return Answer::text(200, &format!("{} and more of it", marks.own)).cut(),
+            _ => {}
         }
+        self.welcomed.insert(marks.own.clone(), Instant::now());
         let mark = if seen.target.starts_with("/own/") { &marks.own } else { &marks.all };
         self.events += 1;
         if !seen.target.contains("/events") {
