@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, Poller, spec};
+use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, PATIENCE, Poller, confirm_pause, spec};
 use crate::{
     backoff::jitter,
     event::{self, Event, content_id},
@@ -236,10 +236,22 @@ impl Poller {
         if backoff.attempts() == 0 {
             debug!(reason = trouble.reason(), "the app does not answer a poll; streams stay open");
         }
-        if terminal {
-            return Next::Rest;
+        let pause = backoff.next();
+        if !terminal {
+            return Next::After(pause);
         }
-        Next::After(backoff.next())
+        // Who waits to hear whether the job is still over goes on waiting, but not for long.
+        let spec = spec(self.route());
+        let again = Instant::now() + pause.max(confirm_pause(spec));
+        let not_before = state.not_before().max(Some(again));
+        state.set_not_before(not_before);
+        let wait = state.until_confirmed(spec);
+        drop(state);
+        if wait <= PATIENCE && !self.topic.is_settled() {
+            return Next::After(wait);
+        }
+        self.topic.let_in();
+        Next::Rest
     }
 
     /// Counts it, and tells it once for each kind. `value` is the app's text, so it is no part of the message.
