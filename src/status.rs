@@ -9,6 +9,7 @@ mod vocabulary;
 use serde_json::Value;
 
 use self::vocabulary::{Meaning, meaning, normalise};
+use crate::json;
 
 /// Where a route's status is and what ends it: the keys `status` and `done` of a route. The default detects both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl StatusRule {
     /// where they end the job, unless the data says by a known word that it is running. Any other name or type is no
     /// status. An ordinary event has none and is `Missing`, which is no fault there.
     pub fn detect_event(&self, name: Option<&str>, data: &str) -> Detection {
-        let doc = serde_json::from_str::<Value>(data).ok();
+        let doc = json::read_text(data);
         let found = doc.as_ref().map_or(Detection::MISSING, |doc| self.detect(doc));
         // Among values that the operator named, every other word counts as running, known or not: no reason to stop here.
         let is_running = found.verdict == Verdict::Running && self.done.is_none();

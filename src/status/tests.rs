@@ -252,6 +252,8 @@ fn the_last_message_of_a_progress_stream_ends_it() {
         (None, r#"{"status":"zzz","type":"done"}"#, found("/type", "done", Verdict::Succeeded)),
         (Some("error"), r#"{"type":"done"}"#, found("/type", "done", Verdict::Succeeded)),
         (Some("Completed"), "", Detection { pointer: None, ..found("", "Completed", Verdict::Succeeded) }),
+        // Broken as front ends may have it, and as browsers read it.
+        (None, r#"{"status":"done","title":"\ud83d"}"#, found("/status", "done", Verdict::Succeeded)),
         (Some("failed"), "not JSON", Detection { pointer: None, ..found("", "failed", Verdict::Failed) }),
         // What the data says of its job is more exact than how the message is called.
         (Some("ready"), r#"{"status":"queued"}"#, found("/status", "queued", Verdict::Running)),

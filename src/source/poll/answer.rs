@@ -12,6 +12,7 @@ use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, PATIENCE, Poller, confirm_p
 use crate::{
     backoff::jitter,
     event::{self, Event, content_id},
+    json,
     metrics::{CloseReason, Outcome, Purpose, Violation},
     scope::Lender,
     source::{ANSWER_BYTES_MAX, Decision, Trouble, read_refusal, retry_after},
@@ -120,7 +121,7 @@ impl Poller {
         if !answer.is_json {
             self.violation(Violation::WrongContentType, "the answer's Content-Type is not JSON", None);
         }
-        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+        let Some(json) = json::read(&answer.body) else {
             self.violation(Violation::NotJson, "the answer is not JSON", None);
             return self.trouble(Trouble::Answer("not_json"));
         };
