@@ -280,6 +280,10 @@ impl Poller {
                 self.violation(Violation::TooLarge, "the answer is over 1 MiB", None);
                 self.trouble(Trouble::Answer("too_large"))
             }
+            Asked::Encoded => {
+                self.violation(Violation::Encoded, "the answer is compressed, though `identity` was asked for", None);
+                self.trouble(Trouble::Answer("encoded"))
+            }
             Asked::Trouble(trouble) => self.trouble(trouble),
         }
     }

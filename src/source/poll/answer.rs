@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -38,6 +38,8 @@ pub(super) enum Asked {
     Answer(Answer),
     Refused(Decision, http::Response<AnswerBody>),
     TooLarge,
+    /// Its body is compressed.
+    Encoded,
     Trouble(Trouble),
 }
 
@@ -47,8 +49,11 @@ impl Poller {
     pub(super) async fn ask(&self, lender: &Lender) -> Asked {
         let timeout = spec(self.route()).timeout;
         let until = Instant::now() + timeout;
-        let mut headers: Vec<(HeaderName, HeaderValue)> =
-            vec![(header::ACCEPT, HeaderValue::from_static("application/json"))];
+        let mut headers: Vec<(HeaderName, HeaderValue)> = vec![
+            (header::ACCEPT, HeaderValue::from_static("application/json")),
+            // Without it an app may compress (RFC 9110, section 12.5.3), and some do.
+            (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        ];
         if let Some(etag) = &self.lock().etag {
             let etag = HeaderValue::from_bytes(etag).expect("was a header value before");
             headers.push((header::IF_NONE_MATCH, etag));
@@ -76,6 +81,10 @@ impl Poller {
                 counted.ended(Outcome::of_status(status));
                 return Asked::Refused(decision, answer);
             }
+        }
+        if status != StatusCode::NOT_MODIFIED && is_encoded(answer.headers()) {
+            counted.ended(Outcome::of_status(status));
+            return Asked::Encoded;
         }
         let (parts, body) = answer.into_parts();
         let body = match tokio::time::timeout_at(until, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
@@ -106,8 +115,13 @@ impl Poller {
     pub(super) fn answered(&self, answer: &Answer, is_first: bool) -> Next {
         let hash = body_hash(&answer.body);
         let mut state = self.lock();
-        let unchanged = answer.status == StatusCode::NOT_MODIFIED || state.body_hash == Some(hash);
-        if unchanged && state.body_hash.is_some() {
+        let unchanged = match answer.status {
+            // There is nothing to tell, or not yet.
+            StatusCode::NO_CONTENT => true,
+            StatusCode::NOT_MODIFIED => state.body_hash.is_some(),
+            _ => state.body_hash == Some(hash),
+        };
+        if unchanged {
             state.recover();
             let spec = spec(self.route());
             let pace = state.slower(spec);
@@ -274,6 +288,13 @@ fn body_hash(body: &[u8]) -> BodyHash {
     let mut half = BodyHash::default();
     half.copy_from_slice(&blake3::hash(body).as_bytes()[..16]);
     half
+}
+
+/// Whether a body is in another form than that of its type.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::CONTENT_ENCODING);
+    let mut codings = codings.iter().map(|coding| coding.as_bytes().trim_ascii());
+    codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// `application/json`, `text/json` or `application/…+json`.
