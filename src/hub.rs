@@ -24,6 +24,9 @@ use crate::{
 pub trait Source: Send + Sync {
     /// A subscriber came. `first` when there was none before: what is known may be old.
     fn joined(&self, first: bool);
+    /// After [`Source::joined`], of one that doesn't bring the id of the end at which the job stands: it is not to be told
+    /// of that end before the app has said that it still is true.
+    fn confirm_end(&self) {}
     /// The last subscriber left; the topic lingers.
     fn idle(&self);
     /// So many subscribe from now on. Before [`Source::joined`] and [`Source::idle`]; for counts only.
@@ -199,8 +202,13 @@ impl Hub {
         slot.source.watched_by(slot.subscribers);
         let lender = order.admitted.then_some(order.lender);
         // Before the source hears of it: what that publishes from then on is this subscriber's too.
-        let cursor = slot.topic.join();
+        let mut cursor = slot.topic.join();
         slot.source.joined(slot.subscribers == 1);
+        let has_end = order.last_event_id.as_deref().is_some_and(|id| slot.topic.is_finished_by(id));
+        if slot.topic.is_ended() && !has_end {
+            slot.source.confirm_end();
+        }
+        slot.topic.await_word(&mut cursor);
         Ok(Joined::Subscribed(Subscription::new(Arc::clone(self), Arc::clone(&slot.topic), slot.id, cursor, lender)))
     }
 

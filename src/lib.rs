@@ -16,7 +16,7 @@
 //!  child ─ app_errors ─ app_log             the app itself, where we start it or read its log
 //! ```
 //!
-//! Beside them stand the pure modules (`event`, `sse_decode`, `status`, `template`, `backoff`); what the operator sees, from
+//! Beside them stand the pure modules (`event`, `sse_decode`, `json`, `status`, `template`, `backoff`); what the operator sees, from
 //! what is counted to where it is shown (`metrics`, `shortlist`, `survey`, `stats`, `app_view`, `advice`, `admin`); whether all
 //! this works (`canary`, `health`, `readiness`); `log`, `shutdown`, and the `demo`.
 
@@ -67,6 +67,7 @@ pub mod topic;
 pub mod source;
 
 pub mod event;
+pub mod json;
 pub mod sse_decode;
 pub mod status;
 

@@ -9,6 +9,7 @@ mod vocabulary;
 use serde_json::Value;
 
 use self::vocabulary::{Meaning, meaning, normalise};
+use crate::json;
 
 /// Where a route's status is and what ends it: the keys `status` and `done` of a route. The default detects both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl StatusRule {
     /// where they end the job, unless the data says by a known word that it is running. Any other name or type is no
     /// status. An ordinary event has none and is `Missing`, which is no fault there.
     pub fn detect_event(&self, name: Option<&str>, data: &str) -> Detection {
-        let doc = serde_json::from_str::<Value>(data).ok();
+        let doc = json::read_text(data);
         let found = doc.as_ref().map_or(Detection::MISSING, |doc| self.detect(doc));
         // Among values that the operator named, every other word counts as running, known or not: no reason to stop here.
         let is_running = found.verdict == Verdict::Running && self.done.is_none();
@@ -157,10 +158,10 @@ impl StatusRule {
         }
     }
 
-    /// Numbers are compared by their text: which of them would be an end, only the operator knows.
+    /// Which number would be an end, only the operator knows.
     fn judge_number(&self, number: &str) -> Verdict {
         match &self.done {
-            Some(done) if done.iter().any(|value| value.trim() == number) => Verdict::Ended,
+            Some(done) if done.iter().any(|value| is_number(value.trim(), number)) => Verdict::Ended,
             Some(_) => Verdict::Running,
             None => Verdict::Unknown,
         }
@@ -193,6 +194,13 @@ impl Verdict {
 /// Whether a text is a JSON pointer (RFC 6901): empty, or parts that each begin with `/`, with `~` only in `~0` and `~1`.
 pub fn is_json_pointer(text: &str) -> bool {
     (text.is_empty() || text.starts_with('/')) && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
+}
+
+/// Whether two texts are the same number: what one framework writes `100` is `100.0` to the next. Compared as a browser
+/// reads them, but for numbers beyond its range, which all would be the same to it.
+fn is_number(text: &str, number: &str) -> bool {
+    let read = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
+    text == number || read(text).is_some_and(|wanted| read(number) == Some(wanted))
 }
 
 /// Whether the object that holds the field at `pointer` has an `error` too. Besides null, `false` and the empty string

@@ -55,6 +55,8 @@ impl Template {
             return Err(TemplateError::Empty);
         }
         let mut template = Self { pieces: Vec::new() };
+        // Some editors put a byte order mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         template.compile(&serde_json::from_str(text)?)?;
         Ok(template)
     }
@@ -230,6 +232,11 @@ mod tests {
             let error = Template::parse(&json!(text).to_string()).unwrap_err();
             assert!(matches!(&error, TemplateError::Pointer(found) if found == &text[1..]), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_in_front_is_no_part_of_it() {
+        assert_eq!(fill("\u{feff}{\"s\":\"$/s\"}", r#"{"s":1}"#), r#"{"s":1}"#);
     }
 
     #[test]

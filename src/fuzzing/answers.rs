@@ -1,9 +1,7 @@
 //! The app's JSON: what it says about a job, and the shape that a front end wants.
 
-use serde_json::Value;
-
 use crate::{
-    event,
+    event, json,
     status::{StatusRule, is_json_pointer},
     template::{Template, replaced},
 };
@@ -12,19 +10,20 @@ use crate::{
 pub fn template(data: &[u8]) {
     let mut texts = data.splitn(2, |byte| *byte == 0);
     let (Some(template), Some(answer)) = (texts.next(), texts.next()) else { return };
-    let Ok(template) = std::str::from_utf8(template) else { return };
-    let parsed = serde_json::from_slice::<Value>(answer);
+    let Ok(text) = std::str::from_utf8(template) else { return };
+    let parsed = json::read(answer);
     let on_one_line = event::on_one_line(answer);
     assert!(!on_one_line.contains(['\r', '\n']));
-    let Ok(answer) = parsed else {
-        let _ = Template::parse(template);
+    let Some(answer) = parsed else {
+        let _ = Template::parse(text);
         return;
     };
-    assert_eq!(serde_json::from_str::<Value>(&on_one_line).ok().as_ref(), Some(&answer), "{on_one_line}");
-    let Ok(compiled) = Template::parse(template) else { return };
+    assert_eq!(json::read_text(&on_one_line).as_ref(), Some(&answer), "{on_one_line}");
+    let Ok(compiled) = Template::parse(text) else { return };
     let filled = compiled.fill(&answer);
     assert!(!filled.contains(['\r', '\n']));
-    let tree = serde_json::from_str(template).expect("a template is JSON");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let tree = serde_json::from_str(text).expect("a template is JSON");
     assert_eq!(filled, replaced(&tree, &answer).to_string());
 }
 
@@ -44,7 +43,7 @@ pub fn status(data: &[u8]) {
     };
     let name = (!name.is_empty()).then_some(name);
     let of_event = rule.detect_event(name, answer);
-    let Ok(doc) = serde_json::from_str::<Value>(answer) else {
+    let Some(doc) = json::read_text(answer) else {
         assert!(of_event.pointer.is_none(), "{of_event:?} points into what is no JSON");
         return;
     };
@@ -62,6 +61,6 @@ pub fn status(data: &[u8]) {
     // What ends a job as an answer ends it as an event, too; only names and types come on top.
     assert!(!found.verdict.is_terminal() || found == of_event, "{found:?}, but as an event {of_event:?}");
     assert!(name.is_some() || rule.pointer.is_some() || doc.get("type").is_some() || found == of_event);
-    let again = serde_json::from_str(&doc.to_string()).expect("it was printed as JSON");
+    let again = json::read_text(&doc.to_string()).expect("it was printed as JSON");
     assert_eq!(rule.detect(&again), found, "blanks between the tokens matter");
 }

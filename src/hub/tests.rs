@@ -45,6 +45,8 @@ pub(crate) struct Fake {
     pub(crate) is_alive: bool,
     /// `first` of every [`Source::joined`].
     pub(crate) joins: Vec<bool>,
+    /// Who came without the end of a job that is over.
+    pub(crate) unaware: usize,
     pub(crate) idles: usize,
 }
 
@@ -136,7 +138,7 @@ impl StartSource for Fakes {
     fn start(&self, topic: &Arc<Topic>, order: &Order) -> Box<dyn Source> {
         let mut fakes = self.lock();
         let topic = Arc::downgrade(topic);
-        fakes.push(Fake { key: order.key.clone(), topic, is_alive: true, joins: Vec::new(), idles: 0 });
+        fakes.push(Fake { key: order.key.clone(), topic, is_alive: true, joins: Vec::new(), unaware: 0, idles: 0 });
         Box::new(FakeSource { fakes: self.clone(), index: fakes.len() - 1 })
     }
 }
@@ -144,6 +146,10 @@ impl StartSource for Fakes {
 impl Source for FakeSource {
     fn joined(&self, first: bool) {
         self.fakes.lock()[self.index].joins.push(first);
+    }
+
+    fn confirm_end(&self) {
+        self.fakes.lock()[self.index].unaware += 1;
     }
 
     fn idle(&self) {
@@ -297,6 +303,25 @@ async fn a_stream_that_is_over_sends_those_away_who_saw_its_end_and_begins_anew_
     let unseen = Order { last_event_id: Some("6".into()), ..bench.order("/jobs/1", "a", LOG) };
     assert!(matches!(bench.hub.subscribe(unseen), Ok(Joined::Subscribed(_))));
     assert_eq!(bench.fakes.lock().len(), 2);
+}
+
+#[tokio::test]
+async fn a_source_hears_of_those_who_do_not_know_the_end_of_a_job_that_is_over() {
+    let bench = Bench::new(10);
+    let come = |id: Option<&str>| {
+        let order = bench.order("/jobs/1", "a", Store::State);
+        let subscription = bench.subscribe(Order { last_event_id: id.map(str::to_owned), ..order });
+        (subscription, bench.fakes.lock()[0].unaware)
+    };
+    let (_one, unaware) = come(None);
+    bench.topic().snapshot("1", frame("1"), Instant::now(), None);
+    let (_two, while_it_runs) = come(None);
+    bench.topic().snapshot("2", frame("2"), Instant::now(), Some(done()));
+
+    let (_knows, with_the_end) = come(Some("2"));
+    let (_does_not, without) = come(Some("1"));
+    let (_new, new) = come(None);
+    assert_eq!([unaware, while_it_runs, with_the_end, without, new], [0, 0, 0, 1, 2]);
 }
 
 // Both were let in before, and wait for the first word on the topic. It is a refusal of each, one after the other: the

@@ -104,6 +104,8 @@ label! {
         WrongContentType => "wrong_content_type",
         /// The body is over 1 MiB.
         TooLarge => "too_large",
+        /// The body is compressed, though nobody asked for that.
+        Encoded => "encoded",
         /// The job had ended and runs again.
         Regression => "regression",
     }

@@ -35,6 +35,12 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const SLOWER: f64 = 1.5;
 /// Intervals are spread by this fraction either way.
 const JITTER: f64 = 0.1;
+/// Questions whether a job that has ended still is over are the route's interval apart, but no longer than this, since
+/// newcomers wait for the answer.
+const CONFIRM_MAX: Duration = Duration::from_secs(5);
+/// How long such newcomers are kept waiting for the moment of the question; where it is further away, because the app wants
+/// to be left alone or fails again and again, they get what is known. Well under the time until they get a stream anyway.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts polling for `topic`, once somebody joins.
 pub(super) fn start(shared: Arc<Shared>, topic: Arc<Topic>) -> PollSource {
@@ -76,6 +82,8 @@ struct State {
     /// Of the last good body: an unchanged answer costs a hash, and no parse.
     body_hash: Option<BodyHash>,
     terminal: bool,
+    /// The last poll was of a job that had ended before.
+    is_confirming: bool,
     /// The next poll is the first.
     is_new: bool,
     /// Kinds of violation that were logged for this topic already, or left out.
@@ -112,6 +120,10 @@ impl Source for PollSource {
     fn joined(&self, first: bool) {
         self.0.watched.store(true, Ordering::Release);
         self.0.joined(first);
+    }
+
+    fn confirm_end(&self) {
+        self.0.confirm_end();
     }
 
     fn idle(&self) {
@@ -186,17 +198,37 @@ impl Poller {
         let rested = state.polled_at.map(|at| at.elapsed());
         let is_old = rested.is_none_or(|rested| rested >= fresh);
         if self.topic.is_ended() {
-            let is_allowed = state.not_before().is_none_or(|at| at <= Instant::now());
+            let wait = state.until_confirmed(spec(self.route()));
+            drop(state);
             // Others may wait already for a poll that ended without a word on this topic.
-            if (is_old && is_allowed) || !self.topic.is_settled() {
+            if !self.topic.is_settled() {
+                self.appoint(wait);
+            } else if is_old && wait.is_zero() {
                 // A job may be started again after its end: the newcomer waits for the app's word.
                 self.topic.unsettle();
-                drop(state);
-                self.appoint(Duration::ZERO);
+                self.appoint(wait);
             }
         } else if first {
             let wait = if is_old { Duration::ZERO } else { state.pace.saturating_sub(rested.unwrap_or_default()) };
             drop(state);
+            self.appoint(wait);
+        }
+    }
+
+    /// Somebody came who doesn't know that the job is over. By now the next one may have begun at the same path, so the app
+    /// is asked, once for all who come until then.
+    fn confirm_end(self: &Arc<Self>) {
+        let state = self.lock();
+        if state.is_asking() {
+            // The answer on its way may be from before. Under the lock, or `done` would not see that somebody waits.
+            self.topic.unsettle();
+            return;
+        }
+        let wait = state.until_confirmed(spec(self.route()));
+        drop(state);
+        // Where others wait, there is an appointment.
+        if self.topic.is_settled() && wait <= PATIENCE {
+            self.topic.unsettle();
             self.appoint(wait);
         }
     }
@@ -215,10 +247,15 @@ impl Poller {
         let mut state = self.lock();
         state.in_flight = None;
         state.polled_at = Some(Instant::now());
+        let until_confirmed = state.until_confirmed(spec(self.route()));
         drop(state);
         match next {
-            Next::After(pause) if self.is_watched() => self.appoint(pause),
-            Next::After(_) | Next::Rest => {}
+            _ if !self.is_watched() => {}
+            Next::After(pause) => self.appoint(pause),
+            Next::Rest if self.topic.is_settled() => {}
+            // Somebody came while the app answered.
+            Next::Rest if until_confirmed <= PATIENCE => self.appoint(until_confirmed),
+            Next::Rest => self.topic.let_in(),
         }
     }
 
@@ -232,7 +269,8 @@ impl Poller {
             // this poll because it was under way.
             return Next::After(spec(self.route()).interval);
         };
-        let is_first = std::mem::take(&mut self.lock().is_new);
+        let is_first = self.lock().begin();
+        self.topic.asking();
         let asked = self.ask(&lender).await;
         // All but one of those who watch would have asked this for themselves.
         let spared = self.watchers.load(Ordering::Relaxed).saturating_sub(1);
@@ -243,6 +281,10 @@ impl Poller {
             Asked::TooLarge => {
                 self.violation(Violation::TooLarge, "the answer is over 1 MiB", None);
                 self.trouble(Trouble::Answer("too_large"))
+            }
+            Asked::Encoded => {
+                self.violation(Violation::Encoded, "the answer is compressed, though `identity` was asked for", None);
+                self.trouble(Trouble::Answer("encoded"))
             }
             Asked::Trouble(trouble) => self.trouble(trouble),
         }
@@ -266,10 +308,25 @@ impl State {
             etag: None,
             body_hash: None,
             terminal: false,
+            is_confirming: false,
             is_new: true,
             logged: 0,
             unwell: None,
         }
+    }
+
+    /// A poll begins. Whether it is the first.
+    fn begin(&mut self) -> bool {
+        self.is_confirming = self.terminal;
+        std::mem::take(&mut self.is_new)
+    }
+
+    /// How long until the app may be asked whether a job that has ended still is over. The first to come after the end has
+    /// it asked at once; from then on it is a question each interval, however many come.
+    fn until_confirmed(&self, spec: &PollSpec) -> Duration {
+        let by_pace = self.polled_at.filter(|_| self.is_confirming).map(|at| at + confirm_pause(spec));
+        let at = by_pace.max(self.not_before());
+        at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
     }
 
     /// No request before this.
@@ -309,6 +366,10 @@ impl State {
         self.pace = self.pace.mul_f64(SLOWER).min(spec.max_interval);
         jitter(self.pace, JITTER)
     }
+}
+
+fn confirm_pause(spec: &PollSpec) -> Duration {
+    spec.interval.min(CONFIRM_MAX)
 }
 
 // === impl Unwell ===

@@ -218,9 +218,9 @@ impl Listener {
         match Decision::of(&answer, &target) {
             Decision::Yes if status == StatusCode::NO_CONTENT => self.over(progress, &lender, answer).await,
             Decision::Yes => match fault(&answer) {
-                Some(fault) => {
-                    self.violation(Violation::WrongContentType, fault);
-                    self.unreadable(progress, &lender)
+                Some((kind, what)) => {
+                    self.violation(kind, what);
+                    self.unreadable(progress, &lender, kind)
                 }
                 None => {
                     progress.seen = true;
@@ -379,13 +379,13 @@ impl Listener {
 
     /// What came is no event stream. It may be a login page, which says nothing of the app's health: others' credentials are
     /// tried before anybody is told of an outage.
-    fn unreadable(&self, progress: &mut Progress, lender: &Lender) -> Next {
+    fn unreadable(&self, progress: &mut Progress, lender: &Lender, kind: Violation) -> Next {
         let others_remain = self.topic.lenders().pass_on(lender);
         if others_remain && progress.passed_on < PASSES_MAX {
             progress.passed_on += 1;
             return Next::Again(Duration::ZERO);
         }
-        self.trouble(progress, Trouble::Answer("wrong_content_type"))
+        self.trouble(progress, Trouble::Answer(kind.as_str()))
     }
 
     fn trouble(&self, progress: &mut Progress, trouble: Trouble) -> Next {
@@ -458,11 +458,11 @@ async fn take_turn<T>(opening: OwnedSemaphorePermit, asked: impl Future<Output =
 }
 
 /// What keeps us from reading an answer as an event stream.
-fn fault(answer: &http::Response<AnswerBody>) -> Option<&'static str> {
+fn fault(answer: &http::Response<AnswerBody>) -> Option<(Violation, &'static str)> {
     if !is_event_stream(answer) {
-        Some("the app's answer is no event stream")
+        Some((Violation::WrongContentType, "the app's answer is no event stream"))
     } else if guard::is_encoded(answer.headers()) {
-        Some("the app's event stream is compressed, though `identity` was asked for")
+        Some((Violation::Encoded, "the app's event stream is compressed, though `identity` was asked for"))
     } else {
         None
     }

@@ -221,8 +221,8 @@ fn explicit_values_are_the_only_ends() {
 }
 
 #[test]
-fn explicit_values_are_compared_with_booleans_and_numbers_by_text() {
-    let rule = rule("/code", &["true", "100", "-1", "1.0"]);
+fn explicit_values_are_compared_with_booleans_by_text_and_with_numbers_as_numbers() {
+    let rule = rule("/code", &["true", "100", "-1", "2.50", "1e400", "inf"]);
     for (text, expected) in [
         ("true", Verdict::Ended),
         ("false", Verdict::Running),
@@ -231,8 +231,14 @@ fn explicit_values_are_compared_with_booleans_and_numbers_by_text() {
         ("-1", Verdict::Ended),
         ("1", Verdict::Running),
         ("\"1\"", Verdict::Running),
-        ("1.0", Verdict::Ended),
-        ("100.0", Verdict::Running),
+        ("1.0", Verdict::Running),
+        // Python and Ruby write so what JavaScript writes without.
+        ("100.0", Verdict::Ended),
+        ("1e2", Verdict::Ended),
+        ("100.00000000000001", Verdict::Running),
+        ("2.5", Verdict::Ended),
+        // Beyond a browser's range all numbers would be the same.
+        ("1e401", Verdict::Running),
         ("null", Verdict::Missing),
         ("[true]", Verdict::Missing),
     ] {
@@ -252,6 +258,8 @@ fn the_last_message_of_a_progress_stream_ends_it() {
         (None, r#"{"status":"zzz","type":"done"}"#, found("/type", "done", Verdict::Succeeded)),
         (Some("error"), r#"{"type":"done"}"#, found("/type", "done", Verdict::Succeeded)),
         (Some("Completed"), "", Detection { pointer: None, ..found("", "Completed", Verdict::Succeeded) }),
+        // Broken as front ends may have it, and as browsers read it.
+        (None, r#"{"status":"done","title":"\ud83d"}"#, found("/status", "done", Verdict::Succeeded)),
         (Some("failed"), "not JSON", Detection { pointer: None, ..found("", "failed", Verdict::Failed) }),
         // What the data says of its job is more exact than how the message is called.
         (Some("ready"), r#"{"status":"queued"}"#, found("/status", "queued", Verdict::Running)),

@@ -20,12 +20,12 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use http::{HeaderName, HeaderValue, header};
-use serde::de::IgnoredAny;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
     backoff::Backoff,
+    json,
     metrics::{Outcome, Purpose, RouteId, Violation},
     refusal::Refusal,
     route::{Route, SourceSpec},
@@ -160,7 +160,7 @@ impl Admissions {
             // What follows the head is not waited for.
             SourceSpec::Subscribe(_) => is_event_stream(&answer),
             SourceSpec::Poll(_) => match read_body(answer.into_body(), until).await {
-                Ok(body) => is_json(&body),
+                Ok(body) => json::read(&body).is_some(),
                 Err(unread) => return (unread.outcome(), Admission::Trouble(unread.into())),
             },
         };
@@ -184,12 +184,6 @@ impl Admissions {
         }
         Trouble::Answer(kind.as_str())
     }
-}
-
-/// Whether it can be taken for JSON. What is in it is for the polls to judge.
-fn is_json(body: &[u8]) -> bool {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 impl std::fmt::Debug for Admissions {

@@ -29,8 +29,11 @@ pub(super) struct Inner {
     pub(super) end: Option<Box<(u64, End)>>,
     pub(super) refusal: Option<Arc<Refusal>>,
     pub(super) phase: PhaseGauge,
-    /// The app has spoken, or is known to be in trouble, since the last subscriber who needed to know came.
-    pub(super) settled: bool,
+    /// Questions to the app, by their number: the last that was put to it; the last that it has answered, or is known to
+    /// be in trouble over; the last for whose answer a subscriber waits. The first is under way from the start.
+    pub(super) asked: u32,
+    pub(super) answered: u32,
+    pub(super) awaited: u32,
     pub(super) checked_at: Option<Instant>,
     pub(super) status: Option<Arc<StatusSeen>>,
     pub(super) waiting: Waiting,
@@ -54,10 +57,17 @@ impl Inner {
         self.last_seq
     }
 
-    /// Lets those in who wait for the app's word. All others are woken by news only: a topic is polled for hours, and a
-    /// wake-up for each answer would be one for each subscriber.
+    /// Whether newcomers are let in at once: the app has spoken since the last of those came who needed to know.
+    pub(super) fn is_settled(&self) -> bool {
+        self.answered >= self.awaited || self.is_spent()
+    }
+
+    /// Lets those in who wait for the answer that has come. All others are woken by news only: a topic is polled for hours,
+    /// and a wake-up for each answer would be one for each subscriber.
     pub(super) fn settle(&mut self) {
-        if !std::mem::replace(&mut self.settled, true) {
+        let was_settled = self.is_settled();
+        self.answered = self.asked;
+        if !was_settled {
             self.wake();
         }
     }

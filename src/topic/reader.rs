@@ -22,6 +22,8 @@ pub struct Cursor {
     pub(super) joined_at: u64,
     /// The next greeting to deliver, and where greetings end for this reader.
     pub(super) greeting: (usize, usize),
+    /// The question to the app for whose answer this reader waits before it is let in.
+    pub(super) awaits: u32,
     /// Where its waker stands.
     pub(crate) waiter: Waiter,
 }
@@ -78,13 +80,19 @@ impl Topic {
 
     /// A reader that is there from now on; to be placed when it is let in.
     pub fn join(&self) -> Cursor {
-        Cursor { joined_at: self.lock().newest_seq(), ..Cursor::default() }
+        let inner = self.lock();
+        Cursor { joined_at: inner.newest_seq(), awaits: inner.awaited, ..Cursor::default() }
+    }
+
+    /// A newcomer waits for the app's next word if others do: its source may just have found what is known too old.
+    pub fn await_word(&self, cursor: &mut Cursor) {
+        cursor.awaits = self.lock().awaited;
     }
 
     /// Ready when the app has spoken, or is known to be in trouble.
     pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
         let mut inner = self.lock();
-        if !inner.settled {
+        if inner.answered < cursor.awaits && !inner.is_spent() {
             inner.wait(cx.waker().clone(), &mut cursor.waiter);
             return Poll::Pending;
         }

@@ -507,9 +507,42 @@ async fn trouble_lets_those_in_who_wait_and_takes_no_end_back() {
 
     snapshot(&topic, "1", Some(done()));
     topic.unsettle();
+    let mut newcomer = bench.watch(Store::State);
     topic.trouble(Some(frame("sorry")));
     assert_eq!(topic.view().phase, Phase::Ended);
     assert_eq!(read(&mut reader), ["1", "end done"]);
+    assert!(!is_settled(&mut newcomer), "the end may be old");
+    topic.let_in();
+    assert!(is_settled(&mut newcomer));
+    newcomer.place(None);
+    assert_eq!(read(&mut newcomer), ["again 1", "end done"]);
+}
+
+// An answer that was on its way when somebody came may be older than what made it come: the next job has begun.
+#[tokio::test]
+async fn a_newcomer_hears_the_answer_to_a_question_that_was_put_after_it_came() {
+    let bench = Bench::new(10);
+    let _reader = bench.watch(Store::State);
+    let topic = bench.topic();
+    snapshot(&topic, "1", Some(done()));
+    topic.unsettle();
+    let mut before = bench.watch(Store::State);
+    topic.asking();
+    topic.unsettle();
+    let mut meanwhile = bench.watch(Store::State);
+
+    topic.confirm_ended();
+    assert!(is_settled(&mut before) && !is_settled(&mut meanwhile) && !topic.is_settled());
+    topic.asking();
+    topic.confirm_ended();
+    assert!(is_settled(&mut meanwhile) && topic.is_settled());
+
+    // What was given up is no answer to those who come later.
+    topic.unsettle();
+    topic.let_in();
+    assert!(is_settled(&mut bench.watch(Store::State)));
+    topic.unsettle();
+    assert!(!is_settled(&mut bench.watch(Store::State)));
 }
 
 #[tokio::test]

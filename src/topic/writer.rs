@@ -108,11 +108,16 @@ impl Topic {
     }
 
     /// The app is in trouble. Streams stay open, and are told once per outage if there is a `notice`.
+    ///
+    /// A job that is over stays so, and who waits for its end to be confirmed goes on waiting, until the source asks again
+    /// or gives it up with [`Topic::let_in`].
     pub fn trouble(&self, notice: Option<Frame>) {
         let mut inner = self.lock();
+        if inner.phase.current() == Phase::Ended {
+            return;
+        }
         inner.settle();
-        // A job that is over stays so: whoever comes back to it gets its end as it was.
-        if !matches!(inner.phase.current(), Phase::Degraded | Phase::Ended) {
+        if inner.phase.current() != Phase::Degraded {
             inner.phase.set(Phase::Degraded);
             inner.notice = None;
             if let Some(frame) = notice {
@@ -127,7 +132,6 @@ impl Topic {
     pub fn refuse(&self, refusal: Refusal) {
         let mut inner = self.lock();
         inner.refusal = Some(Arc::new(refusal));
-        inner.settled = true;
         inner.phase.set(Phase::Ended);
         inner.wake();
     }
@@ -135,7 +139,7 @@ impl Topic {
     /// It is over; subscribers get what is left and then `end`.
     pub fn end(&self, end: End) {
         let mut inner = self.lock();
-        inner.settled = true;
+        inner.answered = inner.asked;
         inner.notice = None;
         inner.phase.set(Phase::Ended);
         inner.checked_at = Some(Instant::now());
@@ -150,14 +154,29 @@ impl Topic {
         self.end(End { frame, reason: CloseReason::Done, finished: true });
     }
 
-    /// What is known is too old for a newcomer: the source asks again, and newcomers wait for it.
+    /// What is known is too old for a newcomer: the source asks again, and newcomers wait for the answer to a question that
+    /// is not put to the app yet.
     pub fn unsettle(&self) {
-        self.lock().settled = false;
+        let mut inner = self.lock();
+        inner.awaited = inner.asked.saturating_add(1);
+    }
+
+    /// The app is being asked from now on: whoever came before hears the answer to its own question.
+    pub fn asking(&self) {
+        let mut inner = self.lock();
+        inner.asked = inner.asked.saturating_add(1);
+    }
+
+    /// What is known has to do for those who wait: the app can't be asked, or not soon enough.
+    pub fn let_in(&self) {
+        let mut inner = self.lock();
+        inner.asked = inner.asked.max(inner.awaited);
+        inner.settle();
     }
 
     /// Whether newcomers are let in at once.
     pub fn is_settled(&self) -> bool {
-        self.lock().settled
+        self.lock().is_settled()
     }
 
     /// The status field found.

@@ -31,7 +31,9 @@ async fn every_series_of_every_route_exists_from_the_start_at_0() {
         for side in ["client", "upstream"] {
             zero("invalid_state_errors_total", &[("side", side)]);
         }
-        for kind in ["unknown_status", "missing_status", "not_json", "wrong_content_type", "too_large", "regression"] {
+        for kind in
+            ["unknown_status", "missing_status", "not_json", "wrong_content_type", "too_large", "encoded", "regression"]
+        {
             zero("job_state_violations_total", &[("kind", kind)]);
         }
         for phase in ["starting", "live", "degraded", "ended"] {

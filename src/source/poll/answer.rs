@@ -7,10 +7,12 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, Poller, spec};
+use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, PATIENCE, Poller, confirm_pause, spec};
 use crate::{
     backoff::jitter,
     event::{self, Event, content_id},
+    guard::is_encoded,
+    json,
     metrics::{CloseReason, Outcome, Purpose, Violation},
     scope::Lender,
     source::{Decision, Trouble, Unread, read_body, read_refusal, retry_after},
@@ -36,6 +38,8 @@ pub(super) enum Asked {
     Answer(Answer),
     Refused(Decision, http::Response<AnswerBody>),
     TooLarge,
+    /// Its body is compressed.
+    Encoded,
     Trouble(Trouble),
 }
 
@@ -45,8 +49,11 @@ impl Poller {
     pub(super) async fn ask(&self, lender: &Lender) -> Asked {
         let timeout = spec(self.route()).timeout;
         let until = Instant::now() + timeout;
-        let mut headers: Vec<(HeaderName, HeaderValue)> =
-            vec![(header::ACCEPT, HeaderValue::from_static("application/json"))];
+        let mut headers: Vec<(HeaderName, HeaderValue)> = vec![
+            (header::ACCEPT, HeaderValue::from_static("application/json")),
+            // Without it an app may compress (RFC 9110, section 12.5.3), and some do.
+            (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        ];
         if let Some(etag) = &self.lock().etag {
             let etag = HeaderValue::from_bytes(etag).expect("was a header value before");
             headers.push((header::IF_NONE_MATCH, etag));
@@ -75,6 +82,10 @@ impl Poller {
                 return Asked::Refused(decision, answer);
             }
         }
+        if status != StatusCode::NOT_MODIFIED && is_encoded(answer.headers()) {
+            counted.ended(Outcome::of_status(status));
+            return Asked::Encoded;
+        }
         let (parts, body) = answer.into_parts();
         let body = match read_body(body, until).await {
             Ok(body) => body,
@@ -100,8 +111,13 @@ impl Poller {
     pub(super) fn answered(&self, lender: &Lender, answer: &Answer, is_first: bool) -> Next {
         let hash = body_hash(&answer.body);
         let mut state = self.lock();
-        let unchanged = answer.status == StatusCode::NOT_MODIFIED || state.body_hash == Some(hash);
-        if unchanged && state.body_hash.is_some() {
+        let unchanged = match answer.status {
+            // There is nothing to tell, or not yet.
+            StatusCode::NO_CONTENT => true,
+            StatusCode::NOT_MODIFIED => state.body_hash.is_some(),
+            _ => state.body_hash == Some(hash),
+        };
+        if unchanged {
             state.recover();
             let spec = spec(self.route());
             let pace = state.slower(spec);
@@ -113,7 +129,7 @@ impl Poller {
         }
         drop(state);
 
-        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+        let Some(json) = json::read(&answer.body) else {
             if !answer.is_json {
                 // Counted only: of what says that it is no JSON, and is none, one line says enough.
                 self.route_metrics().violation(Violation::WrongContentType);
@@ -248,10 +264,22 @@ impl Poller {
         if backoff.attempts() == 0 {
             debug!(reason = trouble.reason(), "the app does not answer a poll; streams stay open");
         }
-        if terminal {
-            return Next::Rest;
+        let pause = backoff.next();
+        if !terminal {
+            return Next::After(pause);
         }
-        Next::After(backoff.next())
+        // Who waits to hear whether the job is still over goes on waiting, but not for long.
+        let spec = spec(self.route());
+        let again = Instant::now() + pause.max(confirm_pause(spec));
+        let not_before = state.not_before().max(Some(again));
+        state.set_not_before(not_before);
+        let wait = state.until_confirmed(spec);
+        drop(state);
+        if wait <= PATIENCE && !self.topic.is_settled() {
+            return Next::After(wait);
+        }
+        self.topic.let_in();
+        Next::Rest
     }
 
     /// Counts it, and tells it once for each kind, if others have not told it often enough. `value` is the app's text, so

@@ -227,8 +227,7 @@ async fn what_is_no_event_stream_gives_the_turn_to_another_lender() {
         }
         cookies
     });
-    let shared = shared_before(&bench, "path=/events,subscribe=/api/events,share=authorized", memory::upstream(&door));
-    let listener = Listener { topic: bench.topic(), shared, first_id: None, told: AtomicBool::new(false) };
+    let listener = listener(&bench, "path=/events,subscribe=/api/events,share=authorized", &door);
     let mut progress = Progress::after(None);
     for failures in [0, 0, 0, 0, 0, 0, 1, 2] {
         listener.listen_once(&mut progress).await;

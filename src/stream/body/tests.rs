@@ -270,6 +270,7 @@ async fn a_client_that_was_admitted_late_gets_nothing_old() {
     assert_eq!(stand.next().await, (Some("data: sorry\n\n".into()), Duration::ZERO));
     assert_eq!(stand.next().await, (Some(":\n".into()), HEARTBEAT));
 
+    topic.asking();
     topic.snapshot("new", frame("new"), Instant::now(), None);
     assert!(stand.text().await.ends_with("data: new\n\n"));
     assert_eq!(stand.next().await.0, Some(":\n".into()));

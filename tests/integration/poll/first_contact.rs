@@ -115,6 +115,46 @@ async fn the_apps_json_goes_on_one_line_with_its_keys_numbers_and_strings_as_the
 }
 
 /// A JSON body with a byte-order mark, or with `application/problem+json` for a type, is JSON all the same.
+/// What a page has read for years with `fetch(…).json()` is no outage: a byte order mark, bytes that are not UTF-8, half an
+/// emoji, deep nesting. It goes on as the app wrote it, as far as UTF-8 can say it, and its end is found.
+#[tokio::test]
+async fn json_that_only_browsers_read_is_sent_and_understood() {
+    let app = App::start();
+    let side = Sidestream::before(&app).route(PROGRESS).start().await;
+    let deep = format!(r#"{{"deep":{}{},"status":"completed"}}"#, "[".repeat(200), "]".repeat(200));
+    let cut = r#"{"title":"cat \ud83d","status":"completed"}"#;
+    let bodies: [(&[u8], &str); 4] = [
+        (b"\xef\xbb\xbf{\"status\":\"completed\"}", r#"{"status":"completed"}"#),
+        (b"{\"title\":\"caf\xe9\",\"status\":\"completed\"}", "{\"title\":\"caf\u{fffd}\",\"status\":\"completed\"}"),
+        (cut.as_bytes(), cut),
+        (deep.as_bytes(), &deep),
+    ];
+    for (n, (body, data)) in bodies.into_iter().enumerate() {
+        app.job(&format!("j{n}")).answer(Answer::json_bytes(body));
+
+        let (events, _) = side.sse(&format!("/api/progress/j{n}")).open().await.rest().await;
+        let names: Vec<_> = events.iter().map(|event| event.name.as_deref()).collect();
+        assert_eq!(names, [None, Some("done")], "{data}");
+        assert_eq!(events[0].data.as_deref(), Some(data));
+    }
+    assert_eq!(side.metric("job_state_violations_total", &[]).await, 0.0);
+}
+
+/// In a template they are values like any other.
+#[tokio::test]
+async fn json_that_only_browsers_read_fills_a_template() {
+    let app = App::start();
+    app.job("v1").answer(Answer::json_text("\u{feff}{\"status\":\"completed\",\"title\":\"cat \\ud83d\"}"));
+    let template = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&template, "\u{feff}{\"t\":\"$/title\"}").expect("it is ours");
+    let route = progress(&format!("template={}", template.path().display()));
+    let side = Sidestream::before(&app).route(&route).start().await;
+
+    let event = side.sse("/api/progress/v1").open().await.next_event().await;
+
+    assert_eq!(event.data.as_deref(), Some("{\"t\":\"cat \u{fffd}\"}"));
+}
+
 #[tokio::test]
 async fn json_with_a_suffix_type_is_json() {
     let app = App::start();

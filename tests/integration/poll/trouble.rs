@@ -221,8 +221,53 @@ async fn polls_ask_for_plain_bodies() {
 
     side.sse("/api/progress/v1").header("Accept-Encoding", "gzip, br").open().await.next_event().await;
 
-    let asked = job.seen()[0].header("accept-encoding").unwrap_or("identity").to_owned();
-    assert_eq!(asked, "identity");
+    assert_eq!(job.seen()[0].header("accept-encoding"), Some("identity"));
+}
+
+/// It is not broken JSON, and whoever looks for the cause should not have to guess.
+#[tokio::test]
+async fn a_compressed_answer_is_trouble_with_a_name_of_its_own() {
+    let app = App::start();
+    let job = app.job("v1");
+    let zipped = Answer::json_bytes(b"\x1f\x8b\x08\0").header("Content-Encoding", "gzip");
+    job.answers([running(1), zipped]);
+    let side = Sidestream::before(&app).route(PROGRESS).start().await;
+    let mut client = side.sse("/api/progress/v1").open().await;
+    client.next_event().await;
+
+    let told = client.next_event().await;
+    job.answer(running(2).header("Content-Encoding", "Identity"));
+    let next = client.next_event().await;
+
+    assert_eq!((told.name.as_deref(), &told.json()["reason"]), (Some("upstream-error"), &json!("encoded")));
+    assert_eq!(next.data, Some(running_text(2)));
+    assert!(side.metric("job_state_violations_total", &violations("encoded")).await >= 1.0);
+    assert_eq!(side.metric("job_state_violations_total", &violations("not_json")).await, 0.0);
+    let log = side.log_text();
+    assert!(log.contains("is compressed"), "{log}");
+}
+
+/// 204 is "nothing new" in some polling APIs, from the first answer on.
+#[tokio::test]
+async fn an_answer_without_content_is_nothing_new_and_no_trouble() {
+    let app = App::start();
+    let job = app.job("v1");
+    job.answer(Answer::raw("HTTP/1.1 204 No Content\r\n\r\n"));
+    let side = Sidestream::before(&app).route(&progress("heartbeat=50ms")).start().await;
+
+    let mut client = side.sse("/api/progress/v1").open().await;
+    client.until("a heartbeat", |text| text.contains(":\n")).await;
+    job.requests(5).await;
+    job.answer(running(1));
+    let first = client.next_event().await;
+    job.answer(Answer::raw("HTTP/1.1 204 No Content\r\n\r\n"));
+    job.more_requests(3).await;
+    job.answer(running(2));
+    let second = client.next_event().await;
+
+    assert_eq!([first.name, second.name], [None, None]);
+    assert_eq!([first.data, second.data], [Some(running_text(1)), Some(running_text(2))]);
+    assert_eq!(side.metric("job_state_violations_total", &[]).await, 0.0);
 }
 
 /// An app that is down when its user comes may answer the first time with a refusal. Nobody is let in on old data.

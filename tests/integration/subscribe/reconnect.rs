@@ -107,9 +107,9 @@ async fn a_compressed_stream_is_trouble_and_not_silence() {
 
     let stream = events.accept().await;
     assert_eq!(stream.request.header("accept-encoding"), Some("identity"));
-    assert_eq!(client.next_event().await.json()["reason"], "wrong_content_type");
+    assert_eq!(client.next_event().await.json()["reason"], "encoded");
     side.log_line("the reason", |line| line.contains("compressed")).await;
-    let violations = [("route", NOTIFICATIONS_PATH), ("kind", "wrong_content_type")];
+    let violations = [("route", NOTIFICATIONS_PATH), ("kind", "encoded")];
     assert!(side.metric("job_state_violations_total", &violations).await >= 1.0);
 }
 

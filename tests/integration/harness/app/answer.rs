@@ -59,6 +59,11 @@ impl Answer {
         Self::new(200, "application/json", text.as_bytes().to_vec())
     }
 
+    /// The same of what is no text.
+    pub(crate) fn json_bytes(body: &[u8]) -> Self {
+        Self::new(200, "application/json", body.to_vec())
+    }
+
     pub(crate) fn html(text: &str) -> Self {
         Self::new(200, "text/html; charset=utf-8", text.as_bytes().to_vec())
     }
