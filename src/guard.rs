@@ -24,7 +24,7 @@ use crate::{
     forward::ResponseBody,
     metrics::{Metrics, RouteId, Transport},
     router,
-    stream::{self, Client},
+    stream::{Client, patience::Patience},
 };
 use body::GuardedBody;
 
@@ -61,7 +61,7 @@ pub struct Asked {
     client: Client,
     method: Method,
     version: Version,
-    names_event_stream: bool,
+    patience: Patience,
 }
 
 // === impl Guard ===
@@ -75,12 +75,11 @@ impl Guard {
     /// Makes a request ready for the forwarder: who asks for an event stream gets none that is compressed, because the
     /// gaps in it can't be seen. All other requests keep what they accept.
     pub fn prepare<B>(&self, request: &mut Request<B>, client: Client) -> Asked {
-        let mut accept = request.headers().get_all(header::ACCEPT).iter();
-        let names_event_stream = accept.any(|accept| router::names_event_stream(Some(accept)));
-        if names_event_stream {
+        let patience = Patience::of(request.method(), request.headers());
+        if router::names_event_stream(request.headers()) {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        Asked { client, method: request.method().clone(), version: request.version(), names_event_stream }
+        Asked { client, method: request.method().clone(), version: request.version(), patience }
     }
 
     /// Puts an answer of the forwarder under guard if it is an event stream.
@@ -97,7 +96,7 @@ impl Guard {
             }
             return response;
         }
-        let Asked { client: Client { ip, conn }, method, version, names_event_stream } = asked;
+        let Asked { client: Client { ip, conn }, method, version, patience } = asked;
         let seat = match self
             .connections
             .permit(self.route, ip, Transport::Guarded)
@@ -105,9 +104,9 @@ impl Guard {
         {
             Ok(seat) => seat,
             Err(reason) => {
-                let is_event_source = method == Method::GET && names_event_stream;
+                let is_event_source = patience.is_event_source();
                 debug!(reason = reason.as_str(), is_event_source, "no seat for an event stream of the app");
-                return if is_event_source { stream::come_back_later() } else { response };
+                return if is_event_source { patience.later() } else { response };
             }
         };
         let mut response = response.map(|app| {

@@ -46,36 +46,43 @@ enum Preference {
     Other,
 }
 
-/// What `Accept` prefers.
+/// What `Accept` prefers, all its lines together. Where two of its ranges cover event streams the more exact one counts (RFC
+/// 9110, section 12.5.1).
 fn preference(headers: &HeaderMap) -> Preference {
-    let mut ranges = headers.get_all(header::ACCEPT).iter().flat_map(ranges).peekable();
-    if ranges.peek().is_none() {
-        return Preference::None;
+    let [mut exact, mut text, mut any, mut other] = [None; 4];
+    for (range, is_accepted) in headers.get_all(header::ACCEPT).iter().flat_map(ranges) {
+        let said = match range {
+            Range::EventStream => &mut exact,
+            Range::Text => &mut text,
+            Range::Any => &mut any,
+            Range::Other => &mut other,
+        };
+        *said = Some(is_accepted || *said == Some(true));
     }
-    let mut only_any = true;
-    for range in ranges {
-        match range {
-            Range::EventStream => return Preference::EventStream,
-            Range::Any => {}
-            Range::Other => only_any = false,
-        }
+    match exact.or(text) {
+        Some(true) => Preference::EventStream,
+        Some(false) => Preference::Other,
+        None if other == Some(true) => Preference::Other,
+        None if any == Some(true) || (any, other) == (None, None) => Preference::None,
+        // It names nothing that it takes.
+        None => Preference::Other,
     }
-    if only_any { Preference::None } else { Preference::Other }
 }
 
 /// Whether a client says that it reads event streams.
-pub fn names_event_stream(accept: Option<&HeaderValue>) -> bool {
-    accept.into_iter().flat_map(ranges).any(|range| matches!(range, Range::EventStream))
+pub fn names_event_stream(headers: &HeaderMap) -> bool {
+    preference(headers) == Preference::EventStream
 }
 
 enum Range {
     EventStream,
+    Text,
     Any,
     Other,
 }
 
-/// The media ranges of one `Accept` line that are acceptable at all (RFC 9110, 12.5.1: `q=0` means not).
-fn ranges(value: &HeaderValue) -> impl Iterator<Item = Range> {
+/// The media ranges of one `Accept` line, and whether each is acceptable at all: `q=0` means not.
+fn ranges(value: &HeaderValue) -> impl Iterator<Item = (Range, bool)> {
     let text = value.to_str().unwrap_or_default();
     text.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -85,14 +92,13 @@ fn ranges(value: &HeaderValue) -> impl Iterator<Item = Range> {
                 .split_once('=')
                 .is_some_and(|(name, q)| name.trim().eq_ignore_ascii_case("q") && q.trim().parse() == Ok(0.0_f32))
         });
-        if refused {
-            return None;
-        }
-        Some(match media.to_ascii_lowercase().as_str() {
-            "text/event-stream" | "text/*" => Range::EventStream,
+        let range = match media.to_ascii_lowercase().as_str() {
+            "text/event-stream" => Range::EventStream,
+            "text/*" => Range::Text,
             "*/*" => Range::Any,
             _ => Range::Other,
-        })
+        };
+        Some((range, !refused))
     })
 }
 
@@ -120,10 +126,32 @@ pub fn without_last_event_id(uri: &Uri) -> Option<PathAndQuery> {
 mod tests {
     use super::*;
 
+    fn accepting(lines: &[&'static str]) -> HeaderMap {
+        lines.iter().map(|line| (header::ACCEPT, HeaderValue::from_static(line))).collect()
+    }
+
     fn preference_of(accept: &'static str) -> Preference {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        preference(&headers)
+        preference(&accepting(&[accept]))
+    }
+
+    // RFC 9110, section 5.3: several lines are one list.
+    #[test]
+    fn several_accept_lines_count_together() {
+        assert!(names_event_stream(&accepting(&["application/json", "text/event-stream"])));
+        assert_eq!(preference(&accepting(&["application/json", "*/*"])), Preference::Other);
+        assert_eq!(preference(&accepting(&["", "*/*"])), Preference::None);
+        assert_eq!(preference(&accepting(&["text/*", "text/event-stream;q=0"])), Preference::Other);
+    }
+
+    #[test]
+    fn what_is_refused_is_no_wish() {
+        for refused in ["text/event-stream;q=0", "text/event-stream; Q=0.000, */*", "text/*;q=0", "*/*;q=0"] {
+            assert_eq!(preference_of(refused), Preference::Other, "{refused}");
+            assert!(!names_event_stream(&accepting(&[refused])), "{refused}");
+        }
+        assert_eq!(preference_of("text/html;q=0, */*"), Preference::None);
+        assert_eq!(preference_of("text/*;q=0, text/event-stream"), Preference::EventStream);
+        assert_eq!(preference_of("text/*"), Preference::EventStream);
     }
 
     #[test]

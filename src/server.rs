@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,7 +29,7 @@ use crate::{
     router,
     shard::Shards,
     shutdown::Shutdown,
-    stream::{self, Client, Opened, Streams},
+    stream::{Client, Opened, Streams, patience::Patience},
     takeover::{self, Handover, Left, Slot},
     wire::{Disagreement, Wire},
 };
@@ -195,11 +195,11 @@ impl Server {
             // It would need a file of its own at the app; those that are left are for polls and subscriptions.
             None if self.files.are_short() => {
                 self.metrics.rejected(RejectReason::FileLimit);
-                stream::turned_away_for_files(req.method(), req.headers().get(header::ACCEPT))
+                Patience::of(req.method(), req.headers()).later_without_file()
             }
             None => {
                 let guard = self.guard.as_ref().map(|guard| {
-                    if router::names_event_stream(req.headers().get(header::ACCEPT)) {
+                    if router::names_event_stream(req.headers()) {
                         self.note_visitor(&connection, &req);
                     }
                     let client = self.client(&connection, &req);

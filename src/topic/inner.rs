@@ -14,6 +14,7 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
+    grant::Grant,
     metrics::{CloseReason, FrameKind, Phase},
     refusal::Refusal,
 };
@@ -28,6 +29,8 @@ pub(super) struct Inner {
     /// How it ended, and the end's place in the order.
     pub(super) end: Option<Box<(u64, End)>>,
     pub(super) refusal: Option<Arc<Refusal>>,
+    /// What the newest good answer grants to pages of the origin that is in the topic's scope; absent where there is none.
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) phase: PhaseGauge,
     /// The app has spoken, or is known to be in trouble, since the last subscriber who needed to know came.
     pub(super) settled: bool,
@@ -66,7 +69,10 @@ impl Inner {
     /// True when subscribers had been told of one.
     pub(super) fn recovered(&mut self, at: Instant) -> bool {
         self.settle();
-        self.checked_at = Some(at);
+        if self.checked_at.replace(at).is_none() {
+            // Some have waited on, through trouble, for the first good answer.
+            self.wake();
+        }
         self.phase.set(Phase::Live);
         self.notice.take().is_some()
     }

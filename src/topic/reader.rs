@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{End, Glimpse, Store, Topic};
+use super::{End, Glimpse, Inner, Store, Topic};
 use crate::{event::Frame, metrics::FrameKind, refusal::Refusal};
 
 /// A reader's place in a topic.
@@ -83,8 +83,17 @@ impl Topic {
 
     /// Ready when the app has spoken, or is known to be in trouble.
     pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
+        self.poll_let_in(cx, cursor, |inner| inner.settled)
+    }
+
+    /// Ready when the app has spoken; that it is in trouble is no word.
+    pub fn poll_spoken(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
+        self.poll_let_in(cx, cursor, |inner| inner.settled && (inner.checked_at.is_some() || inner.refusal.is_some()))
+    }
+
+    fn poll_let_in(&self, cx: &mut Context<'_>, cursor: &mut Cursor, is_time: fn(&Inner) -> bool) -> Poll<Settled> {
         let mut inner = self.lock();
-        if !inner.settled {
+        if !is_time(&inner) {
             inner.wait(cx.waker().clone(), &mut cursor.waiter);
             return Poll::Pending;
         }
