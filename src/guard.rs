@@ -21,7 +21,7 @@ pub mod boundary;
 use crate::{
     connections::Connections,
     event::HeartbeatForm,
-    forward::ResponseBody,
+    forward::{NoAnswer, ResponseBody},
     metrics::{Metrics, RouteId, Transport},
     router,
     stream::{Client, patience::Patience},
@@ -86,7 +86,13 @@ impl Guard {
     ///
     /// Without a seat for it, an EventSource is asked to come back. Everybody else gets the stream as it is: behind a
     /// POST the app has done its work already, and who did not ask for a stream would take ours for the app's answer.
+    /// Nor does an EventSource get the forwarder's own word that there is no app: that would end it for good, where an app
+    /// that is started again costs it a moment.
     pub fn wrap(&self, response: Response<ResponseBody>, asked: Asked) -> Response<ResponseBody> {
+        if asked.patience.is_event_source() && response.extensions().get::<NoAnswer>().is_some() {
+            debug!("an EventSource is asked to come back, as the app gave no answer");
+            return asked.patience.soon(self.pacing.retry);
+        }
         if asked.method == Method::HEAD || response.status() != StatusCode::OK || !is_event_stream(response.headers()) {
             return response;
         }
