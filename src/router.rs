@@ -22,7 +22,8 @@ pub struct StreamRequest {
 /// The stream that a request asks for, if it does.
 ///
 /// Only a GET (or a HEAD, which asks about one) on the path of a route does, and only if it wants an event stream: it says
-/// so, or it has no preference and the path is not also the status endpoint, where a plain `fetch` wants the JSON.
+/// so, or it has no preference and the path is not also the status endpoint, where a plain `fetch` wants the JSON. A browser's
+/// handshake for a WebSocket has no preference either, and is the app's.
 pub fn stream_request(routes: &[Route], method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<StreamRequest> {
     if method != Method::GET && method != Method::HEAD {
         return None;
@@ -33,7 +34,7 @@ pub fn stream_request(routes: &[Route], method: &Method, uri: &Uri, headers: &He
         .find_map(|(index, route)| Some((index, route.path.matches(uri.path(), uri.query())?)))?;
     let wants = match preference(headers) {
         Preference::EventStream => true,
-        Preference::None => routes[index].takes_any_accept(),
+        Preference::None => routes[index].takes_any_accept() && !wants_websocket(headers),
         Preference::Other => false,
     };
     wants.then_some(StreamRequest { route: RouteId(index), params })
@@ -72,6 +73,12 @@ fn preference(headers: &HeaderMap) -> Preference {
 /// Whether a client says that it reads event streams.
 pub fn names_event_stream(headers: &HeaderMap) -> bool {
     preference(headers) == Preference::EventStream
+}
+
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    let protocols =
+        headers.get_all(header::UPGRADE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    protocols.into_iter().any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 enum Range {
@@ -152,6 +159,24 @@ mod tests {
         assert_eq!(preference_of("text/html;q=0, */*"), Preference::None);
         assert_eq!(preference_of("text/*;q=0, text/event-stream"), Preference::EventStream);
         assert_eq!(preference_of("text/*"), Preference::EventStream);
+    }
+
+    #[test]
+    fn a_websocket_is_a_stream_only_to_who_names_event_streams() {
+        let routes = ["--route", "path=/live/{id},subscribe"];
+        let routes = crate::config::Config::from_args(routes).unwrap().routes;
+        let is_stream = |lines: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = lines
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            stream_request(&routes, &Method::GET, &Uri::from_static("/live/1"), &headers).is_some()
+        };
+        assert!(is_stream(&[]) && is_stream(&[("accept", "*/*")]));
+        assert!(!is_stream(&[("upgrade", "websocket")]));
+        assert!(!is_stream(&[("upgrade", "h2c, WebSocket"), ("accept", "*/*")]));
+        assert!(is_stream(&[("upgrade", "websocket"), ("accept", "text/event-stream")]));
+        assert!(is_stream(&[("upgrade", "h2c")]), "nobody takes that on");
     }
 
     #[test]
