@@ -62,11 +62,11 @@ fn preference(headers: &HeaderMap) -> Preference {
     }
     match exact.or(text) {
         Some(true) => Preference::EventStream,
-        Some(false) => Preference::Other,
-        None if other == Some(true) => Preference::Other,
-        None if any == Some(true) || (any, other) == (None, None) => Preference::None,
-        // It names nothing that it takes.
-        None => Preference::Other,
+        None if any == Some(true) && other != Some(true) => Preference::None,
+        // It says nothing at all.
+        None if (any, other) == (None, None) => Preference::None,
+        // It refuses them, or names others only.
+        Some(false) | None => Preference::Other,
     }
 }
 
