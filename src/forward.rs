@@ -70,6 +70,10 @@ struct Pending<'a> {
     status: Option<StatusCode>,
 }
 
+/// Stands in the extensions of answers that are ours, because the app gave none that could be passed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoAnswer;
+
 /// Why an answer of the app cannot be passed on.
 #[derive(Debug, thiserror::Error)]
 enum Unfit {
@@ -131,7 +135,7 @@ impl Forwarder {
                 Err(unfit) => {
                     pending.failed(Outcome::Broken);
                     tracing::debug!(error = %unfit, "unfit answer");
-                    ResponseBody::plain(StatusCode::BAD_GATEWAY, "bad gateway: the app gave an unfit answer\n")
+                    no_answer(StatusCode::BAD_GATEWAY, "bad gateway: the app gave an unfit answer\n")
                 }
             },
             Err(error) => {
@@ -142,7 +146,7 @@ impl Forwarder {
                 match (was_cut, timed_out) {
                     (true, _) => refuse(Disagreement::Body),
                     (_, true) => closing(StatusCode::REQUEST_TIMEOUT, "request timeout: the body does not come\n"),
-                    _ => no_answer(&error),
+                    _ => failed(&error),
                 }
             }
         }
@@ -187,18 +191,20 @@ fn closing(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
     response
 }
 
-fn no_answer(error: &UpstreamError) -> Response<ResponseBody> {
+fn failed(error: &UpstreamError) -> Response<ResponseBody> {
     match error {
         UpstreamError::ConnectTimeout | UpstreamError::Timeout => {
-            ResponseBody::plain(StatusCode::GATEWAY_TIMEOUT, "gateway timeout: the app does not take the connection\n")
+            no_answer(StatusCode::GATEWAY_TIMEOUT, "gateway timeout: the app does not take the connection\n")
         }
-        UpstreamError::Refused(_) => {
-            ResponseBody::plain(StatusCode::BAD_GATEWAY, "bad gateway: the app cannot be reached\n")
-        }
-        UpstreamError::Broken(_) => {
-            ResponseBody::plain(StatusCode::BAD_GATEWAY, "bad gateway: the app broke the connection\n")
-        }
+        UpstreamError::Refused(_) => no_answer(StatusCode::BAD_GATEWAY, "bad gateway: the app cannot be reached\n"),
+        UpstreamError::Broken(_) => no_answer(StatusCode::BAD_GATEWAY, "bad gateway: the app broke the connection\n"),
     }
+}
+
+fn no_answer(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
+    let mut response = ResponseBody::plain(status, text);
+    response.extensions_mut().insert(NoAnswer);
+    response
 }
 
 // === impl Asked ===

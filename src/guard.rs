@@ -21,10 +21,10 @@ pub mod boundary;
 use crate::{
     connections::Connections,
     event::HeartbeatForm,
-    forward::ResponseBody,
+    forward::{NoAnswer, ResponseBody},
     metrics::{Metrics, RouteId, Transport},
     router,
-    stream::{self, Client},
+    stream::{Client, patience::Patience},
 };
 use body::GuardedBody;
 
@@ -61,7 +61,7 @@ pub struct Asked {
     client: Client,
     method: Method,
     version: Version,
-    names_event_stream: bool,
+    patience: Patience,
 }
 
 // === impl Guard ===
@@ -75,19 +75,24 @@ impl Guard {
     /// Makes a request ready for the forwarder: who asks for an event stream gets none that is compressed, because the
     /// gaps in it can't be seen. All other requests keep what they accept.
     pub fn prepare<B>(&self, request: &mut Request<B>, client: Client) -> Asked {
-        let mut accept = request.headers().get_all(header::ACCEPT).iter();
-        let names_event_stream = accept.any(|accept| router::names_event_stream(Some(accept)));
-        if names_event_stream {
+        let patience = Patience::of(request.method(), request.headers());
+        if router::names_event_stream(request.headers()) {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        Asked { client, method: request.method().clone(), version: request.version(), names_event_stream }
+        Asked { client, method: request.method().clone(), version: request.version(), patience }
     }
 
     /// Puts an answer of the forwarder under guard if it is an event stream.
     ///
     /// Without a seat for it, an EventSource is asked to come back. Everybody else gets the stream as it is: behind a
     /// POST the app has done its work already, and who did not ask for a stream would take ours for the app's answer.
+    /// Nor does an EventSource get the forwarder's own word that there is no app: that would end it for good, where an app
+    /// that is started again costs it a moment.
     pub fn wrap(&self, response: Response<ResponseBody>, asked: Asked) -> Response<ResponseBody> {
+        if asked.patience.is_event_source() && response.extensions().get::<NoAnswer>().is_some() {
+            debug!("an EventSource is asked to come back, as the app gave no answer");
+            return asked.patience.soon(self.pacing.retry);
+        }
         if asked.method == Method::HEAD || response.status() != StatusCode::OK || !is_event_stream(response.headers()) {
             return response;
         }
@@ -97,7 +102,7 @@ impl Guard {
             }
             return response;
         }
-        let Asked { client: Client { ip, conn }, method, version, names_event_stream } = asked;
+        let Asked { client: Client { ip, conn }, method, version, patience } = asked;
         let seat = match self
             .connections
             .permit(self.route, ip, Transport::Guarded)
@@ -105,9 +110,9 @@ impl Guard {
         {
             Ok(seat) => seat,
             Err(reason) => {
-                let is_event_source = method == Method::GET && names_event_stream;
+                let is_event_source = patience.is_event_source();
                 debug!(reason = reason.as_str(), is_event_source, "no seat for an event stream of the app");
-                return if is_event_source { stream::come_back_later() } else { response };
+                return if is_event_source { patience.later() } else { response };
             }
         };
         let mut response = response.map(|app| {

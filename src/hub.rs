@@ -66,8 +66,8 @@ pub struct Order {
 pub enum Joined {
     /// A subscriber, to be settled and placed.
     Subscribed(Subscription),
-    /// The client has seen everything to the end already.
-    Finished,
+    /// The client has seen everything of this topic to the end already.
+    Finished(Arc<Topic>),
 }
 
 /// `--max-topics` is reached, and every topic has subscribers.
@@ -172,7 +172,7 @@ impl Hub {
         {
             let finished = order.last_event_id.as_deref().is_some_and(|id| slot.topic.is_finished_by(id));
             if finished {
-                return Ok(Joined::Finished);
+                return Ok(Joined::Finished(Arc::clone(&slot.topic)));
             }
             // Its last subscribers keep the old topic; the newcomer begins anew.
             gone.extend(inner.remove(&order.key));

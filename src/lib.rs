@@ -56,6 +56,7 @@ pub mod tcp;
 pub mod pulse;
 
 pub mod connections;
+pub mod grant;
 pub mod refusal;
 pub mod scope;
 pub mod subscription;

@@ -22,7 +22,8 @@ pub struct StreamRequest {
 /// The stream that a request asks for, if it does.
 ///
 /// Only a GET (or a HEAD, which asks about one) on the path of a route does, and only if it wants an event stream: it says
-/// so, or it has no preference and the path is not also the status endpoint, where a plain `fetch` wants the JSON.
+/// so, or it has no preference and the path is not also the status endpoint, where a plain `fetch` wants the JSON. A browser's
+/// handshake for a WebSocket has no preference either, and is the app's.
 pub fn stream_request(routes: &[Route], method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<StreamRequest> {
     if method != Method::GET && method != Method::HEAD {
         return None;
@@ -33,7 +34,7 @@ pub fn stream_request(routes: &[Route], method: &Method, uri: &Uri, headers: &He
         .find_map(|(index, route)| Some((index, route.path.matches(uri.path(), uri.query())?)))?;
     let wants = match preference(headers) {
         Preference::EventStream => true,
-        Preference::None => routes[index].takes_any_accept(),
+        Preference::None => routes[index].takes_any_accept() && !wants_websocket(headers),
         Preference::Other => false,
     };
     wants.then_some(StreamRequest { route: RouteId(index), params })
@@ -46,36 +47,49 @@ enum Preference {
     Other,
 }
 
-/// What `Accept` prefers.
+/// What `Accept` prefers, all its lines together. Where two of its ranges cover event streams the more exact one counts (RFC
+/// 9110, section 12.5.1).
 fn preference(headers: &HeaderMap) -> Preference {
-    let mut ranges = headers.get_all(header::ACCEPT).iter().flat_map(ranges).peekable();
-    if ranges.peek().is_none() {
-        return Preference::None;
+    let [mut exact, mut text, mut any, mut other] = [None; 4];
+    for (range, is_accepted) in headers.get_all(header::ACCEPT).iter().flat_map(ranges) {
+        let said = match range {
+            Range::EventStream => &mut exact,
+            Range::Text => &mut text,
+            Range::Any => &mut any,
+            Range::Other => &mut other,
+        };
+        *said = Some(is_accepted || *said == Some(true));
     }
-    let mut only_any = true;
-    for range in ranges {
-        match range {
-            Range::EventStream => return Preference::EventStream,
-            Range::Any => {}
-            Range::Other => only_any = false,
-        }
+    match exact.or(text) {
+        Some(true) => Preference::EventStream,
+        None if any == Some(true) && other != Some(true) => Preference::None,
+        // It says nothing at all.
+        None if (any, other) == (None, None) => Preference::None,
+        // It refuses them, or names others only.
+        Some(false) | None => Preference::Other,
     }
-    if only_any { Preference::None } else { Preference::Other }
 }
 
 /// Whether a client says that it reads event streams.
-pub fn names_event_stream(accept: Option<&HeaderValue>) -> bool {
-    accept.into_iter().flat_map(ranges).any(|range| matches!(range, Range::EventStream))
+pub fn names_event_stream(headers: &HeaderMap) -> bool {
+    preference(headers) == Preference::EventStream
+}
+
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    let protocols =
+        headers.get_all(header::UPGRADE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    protocols.into_iter().any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 enum Range {
     EventStream,
+    Text,
     Any,
     Other,
 }
 
-/// The media ranges of one `Accept` line that are acceptable at all (RFC 9110, 12.5.1: `q=0` means not).
-fn ranges(value: &HeaderValue) -> impl Iterator<Item = Range> {
+/// The media ranges of one `Accept` line, and whether each is acceptable at all: `q=0` means not.
+fn ranges(value: &HeaderValue) -> impl Iterator<Item = (Range, bool)> {
     let text = value.to_str().unwrap_or_default();
     text.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -85,14 +99,13 @@ fn ranges(value: &HeaderValue) -> impl Iterator<Item = Range> {
                 .split_once('=')
                 .is_some_and(|(name, q)| name.trim().eq_ignore_ascii_case("q") && q.trim().parse() == Ok(0.0_f32))
         });
-        if refused {
-            return None;
-        }
-        Some(match media.to_ascii_lowercase().as_str() {
-            "text/event-stream" | "text/*" => Range::EventStream,
+        let range = match media.to_ascii_lowercase().as_str() {
+            "text/event-stream" => Range::EventStream,
+            "text/*" => Range::Text,
             "*/*" => Range::Any,
             _ => Range::Other,
-        })
+        };
+        Some((range, !refused))
     })
 }
 
@@ -120,10 +133,50 @@ pub fn without_last_event_id(uri: &Uri) -> Option<PathAndQuery> {
 mod tests {
     use super::*;
 
+    fn accepting(lines: &[&'static str]) -> HeaderMap {
+        lines.iter().map(|line| (header::ACCEPT, HeaderValue::from_static(line))).collect()
+    }
+
     fn preference_of(accept: &'static str) -> Preference {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        preference(&headers)
+        preference(&accepting(&[accept]))
+    }
+
+    // RFC 9110, section 5.3: several lines are one list.
+    #[test]
+    fn several_accept_lines_count_together() {
+        assert!(names_event_stream(&accepting(&["application/json", "text/event-stream"])));
+        assert_eq!(preference(&accepting(&["application/json", "*/*"])), Preference::Other);
+        assert_eq!(preference(&accepting(&["", "*/*"])), Preference::None);
+        assert_eq!(preference(&accepting(&["text/*", "text/event-stream;q=0"])), Preference::Other);
+    }
+
+    #[test]
+    fn what_is_refused_is_no_wish() {
+        for refused in ["text/event-stream;q=0", "text/event-stream; Q=0.000, */*", "text/*;q=0", "*/*;q=0"] {
+            assert_eq!(preference_of(refused), Preference::Other, "{refused}");
+            assert!(!names_event_stream(&accepting(&[refused])), "{refused}");
+        }
+        assert_eq!(preference_of("text/html;q=0, */*"), Preference::None);
+        assert_eq!(preference_of("text/*;q=0, text/event-stream"), Preference::EventStream);
+        assert_eq!(preference_of("text/*"), Preference::EventStream);
+    }
+
+    #[test]
+    fn a_websocket_is_a_stream_only_to_who_names_event_streams() {
+        let routes = ["--route", "path=/live/{id},subscribe"];
+        let routes = crate::config::Config::from_args(routes).unwrap().routes;
+        let is_stream = |lines: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = lines
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            stream_request(&routes, &Method::GET, &Uri::from_static("/live/1"), &headers).is_some()
+        };
+        assert!(is_stream(&[]) && is_stream(&[("accept", "*/*")]));
+        assert!(!is_stream(&[("upgrade", "websocket")]));
+        assert!(!is_stream(&[("upgrade", "h2c, WebSocket"), ("accept", "*/*")]));
+        assert!(is_stream(&[("upgrade", "websocket"), ("accept", "text/event-stream")]));
+        assert!(is_stream(&[("upgrade", "h2c")]), "nobody takes that on");
     }
 
     #[test]

@@ -206,6 +206,11 @@ impl Identity {
         }
     }
 
+    /// Whether a page of another origin may have asked: browsers name the origin then.
+    pub fn names_origin(&self) -> bool {
+        self.headers().any(|(name, _)| *name == header::ORIGIN)
+    }
+
     fn headers(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
         let mut rest = &*self.packed;
         std::iter::from_fn(move || {

@@ -2,13 +2,13 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,7 +29,7 @@ use crate::{
     router,
     shard::Shards,
     shutdown::Shutdown,
-    stream::{self, Client, Opened, Streams},
+    stream::{Client, Opened, Streams, patience::Patience},
     takeover::{self, Handover, Left, Slot},
     wire::{Disagreement, Wire},
 };
@@ -195,11 +195,11 @@ impl Server {
             // It would need a file of its own at the app; those that are left are for polls and subscriptions.
             None if self.files.are_short() => {
                 self.metrics.rejected(RejectReason::FileLimit);
-                stream::turned_away_for_files(req.method(), req.headers().get(header::ACCEPT))
+                Patience::of(req.method(), req.headers()).later_without_file()
             }
             None => {
                 let guard = self.guard.as_ref().map(|guard| {
-                    if router::names_event_stream(req.headers().get(header::ACCEPT)) {
+                    if router::names_event_stream(req.headers()) {
                         self.note_visitor(&connection, &req);
                     }
                     let client = self.client(&connection, &req);
@@ -246,17 +246,25 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
         return peer;
     }
     let lines = headers.get_all("x-forwarded-for").iter().rev().filter_map(|value| value.to_str().ok());
-    let hops = lines.flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse::<IpAddr>());
+    let hops = lines.flat_map(|line| line.rsplit(',')).map(hop_ip);
     let mut client = peer;
     for hop in hops {
         // A hop that is no address ends what can be believed.
-        let Ok(hop) = hop else { break };
+        let Some(hop) = hop else { break };
         client = hop.to_canonical();
         if !is_trusted(&client) {
             break;
         }
     }
     client
+}
+
+/// The address of one hop. Some balancers write the port behind it, some put one of IPv6 in brackets.
+fn hop_ip(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let in_brackets = || hop.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let plain = hop.parse().ok();
+    plain.or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip())).or_else(|| in_brackets().map(IpAddr::from))
 }
 
 #[cfg(test)]
@@ -321,5 +329,23 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
         assert_eq!(client("10.0.0.1", &["1.1.1.1, junk"], &["10.0.0.0/8"]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[], &["10.0.0.0/8"]), "10.0.0.1");
+    }
+
+    // Azure's gateways and IIS write ports, HAProxy and others brackets.
+    #[test]
+    fn a_hop_may_have_a_port_or_brackets() {
+        for (hop, address) in [
+            ("1.1.1.1:500", "1.1.1.1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[::ffff:1.1.1.1]:80", "1.1.1.1"),
+            ("6.6.6.6, 1.1.1.1:500, 10.0.0.2:443", "1.1.1.1"),
+        ] {
+            assert_eq!(client("10.0.0.1", &[hop], &["10.0.0.0/8"]), address, "{hop}");
+        }
+        for junk in ["1.1.1.1:", "1.1.1.1:99999", "[1.1.1.1]", "[2001:db8::1", "[]", "unknown", "_hidden:80"] {
+            assert_eq!(client("10.0.0.1", &[junk], &["10.0.0.0/8"]), "10.0.0.1", "{junk}");
+        }
     }
 }

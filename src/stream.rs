@@ -9,17 +9,18 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
-use rand::Rng;
 use tokio::time::Instant;
 use tracing::debug;
 
 pub mod admission;
 pub mod body;
+pub mod patience;
 
 use crate::{
     connections::{ConnState, Connections, Permit, Seat},
     event,
     forward::ResponseBody,
+    grant::Grant,
     hub::{Hub, Joined, Order},
     metrics::{Metrics, RejectReason, RouteId, Transport},
     refusal::Refusal,
@@ -27,16 +28,15 @@ use crate::{
     router::{self, StreamRequest},
     scope::{Identity, Lender, Scope, Scopes},
     subscription::Subscription,
-    topic::{Resumed, Settled, Store, TopicKey},
+    topic::{Resumed, Settled, Store, Topic, TopicKey},
 };
 use admission::{Admission, Admissions};
 use body::{Pacing, StreamBody, Watching};
+use patience::Patience;
 
 /// Until when a client waits for a status before it gets a stream that waits: under the 30 s that the strictest platforms
 /// allow for the first byte.
 const SETTLE_MAX: Duration = Duration::from_secs(25);
-/// When those who were turned away should come back, milliseconds.
-const COME_BACK: std::ops::Range<u64> = 15_000..45_000;
 
 /// The headers of every stream. No charset: an event stream is always UTF-8, and some intermediaries know only the bare
 /// type.
@@ -110,11 +110,12 @@ impl Streams {
             return Opened::Answer(response);
         };
         if head.method == Method::HEAD {
-            return Opened::Answer(stream_head(ResponseBody::Empty));
+            return Opened::Answer(stream_head(ResponseBody::Empty, None));
         }
+        let patience = Patience::of(&head.method, &head.headers);
         let permit = match self.connections.permit(id, client.ip, Transport::Http1) {
             Ok(permit) => permit,
-            Err(reason) => return Opened::Answer(rejected(&head.headers, reason)),
+            Err(reason) => return Opened::Answer(rejected(&patience, reason)),
         };
         let last_event_id = last_event_id(&head.headers, head.uri.query());
         let (scope, identity) = match route.share {
@@ -129,12 +130,19 @@ impl Streams {
             Share::Public | Share::Credentials => scope,
         };
         let key = Arc::new(TopicKey { route: id, target: target.as_str().into(), scope: topic_scope });
-        let wish = Wish { key, scope, identity, last_event_id, accepts: head.headers.get(header::ACCEPT).cloned() };
+        let wish = Wish { key, scope, identity, last_event_id };
         drop(head);
-        self.watch(route, wish, permit, client.conn).await
+        self.watch(route, wish, &patience, permit, client.conn).await
     }
 
-    async fn watch(&self, route: &Route, wish: Wish, permit: Permit, conn: Arc<ConnState>) -> Opened {
+    async fn watch(
+        &self,
+        route: &Route,
+        wish: Wish,
+        patience: &Patience,
+        permit: Permit,
+        conn: Arc<ConnState>,
+    ) -> Opened {
         // One for both waits, or a slow admission and a slow app would add up.
         let settled_by = Instant::now() + SETTLE_MAX;
         let route_id = wish.key.route;
@@ -152,32 +160,44 @@ impl Streams {
                 Err(_) => (Some(self.go_on(ask, &wish)), None),
             };
             if let Some(ask) = ask {
-                let waiting = Watching::Admission { ask, notice, join: Box::new(self.joining(wish)) };
-                return Opened::Answer(self.stream(waiting, permit.listed(conn), pacing));
+                if !patience.needs_grant() {
+                    let waiting = Watching::Admission { ask, notice, join: Box::new(self.joining(wish)) };
+                    return Opened::Answer(self.stream(waiting, permit.listed(conn), pacing));
+                }
+                match tokio::time::timeout_at(settled_by, ask).await {
+                    Ok(Admission::Admitted) => {}
+                    Ok(Admission::Refused(refusal)) => return Opened::Answer(relay(&refusal)),
+                    Ok(Admission::Trouble(_)) | Err(_) => return Opened::Answer(no_word_yet(patience, &pacing)),
+                }
             }
         }
         let joining = self.joining(wish);
         let mut subscription = match joining.join() {
             Ok(Joined::Subscribed(subscription)) => subscription,
-            Ok(Joined::Finished) => return Opened::Answer(self.finished(route_id)),
+            Ok(Joined::Finished(topic)) => return Opened::Answer(self.finished(route_id, &topic)),
             Err(_) => {
                 self.metrics.rejected(RejectReason::MaxTopics);
-                return Opened::Answer(turned_away(joining.accepts.as_ref()));
+                return Opened::Answer(patience.later());
             }
         };
-        match tokio::time::timeout_at(settled_by, subscription.settled()).await {
+        let settled = match patience.needs_grant() {
+            true => tokio::time::timeout_at(settled_by, subscription.spoken()).await,
+            false => tokio::time::timeout_at(settled_by, subscription.settled()).await,
+        };
+        match settled {
             Ok(Settled::Refused(refusal)) => Opened::Answer(relay(&refusal)),
+            Err(_) if patience.needs_grant() => Opened::Answer(no_word_yet(patience, &pacing)),
             Ok(Settled::Open) | Err(_) => match subscription.place(joining.last_event_id.as_deref()) {
-                Resumed::Finished => Opened::Answer(self.finished(route_id)),
+                Resumed::Finished => Opened::Answer(self.finished(route_id, subscription.topic())),
                 Resumed::New | Resumed::Here => Opened::Live(Live { subscription, permit, pacing }),
             },
         }
     }
 
     /// Whoever has seen the end need not come again; that it came says something of its front end.
-    fn finished(&self, route: RouteId) -> Response<ResponseBody> {
+    fn finished(&self, route: RouteId, topic: &Topic) -> Response<ResponseBody> {
         self.metrics.route(route).traces.came_after_end();
-        finished()
+        finished(topic.grant().as_deref())
     }
 
     /// Asks the app about a client again and again, until it has spoken.
@@ -204,12 +224,16 @@ impl Streams {
     }
 
     fn stream(&self, watching: Watching, seat: Seat, pacing: Arc<Pacing>) -> Response<ResponseBody> {
+        let grant = match &watching {
+            Watching::Topic(subscription) => subscription.topic().grant(),
+            Watching::Admission { .. } | Watching::Word(_) => None,
+        };
         let body = StreamBody::new(watching, seat, pacing, Arc::clone(&self.metrics));
-        stream_head(ResponseBody::Boxed(UnsyncBoxBody::new(body)))
+        stream_head(ResponseBody::Boxed(UnsyncBoxBody::new(body)), grant.as_deref())
     }
 
     fn joining(&self, wish: Wish) -> Joining {
-        let Wish { key, scope, identity, last_event_id, accepts } = wish;
+        let Wish { key, scope, identity, last_event_id } = wish;
         let route = &self.routes[key.route.0];
         let store = match &route.source {
             SourceSpec::Poll(_) => Store::State,
@@ -225,7 +249,6 @@ impl Streams {
             lender: Lender::new(scope, identity),
             share: route.share,
             last_event_id,
-            accepts,
         }
     }
 }
@@ -237,7 +260,6 @@ struct Wish {
     scope: Scope,
     identity: Identity,
     last_event_id: Option<String>,
-    accepts: Option<HeaderValue>,
 }
 
 /// What is needed to join a topic, now or, after an admission that took time, later.
@@ -251,7 +273,6 @@ pub struct Joining {
     share: Share,
     /// The client's place.
     pub last_event_id: Option<String>,
-    accepts: Option<HeaderValue>,
 }
 
 // === impl Joining ===
@@ -301,11 +322,14 @@ fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     event::as_returned(&id).map(str::to_owned)
 }
 
-/// The head of every stream.
-fn stream_head(body: ResponseBody) -> Response<ResponseBody> {
+/// The head of every stream, with what the app grants to pages of another origin.
+fn stream_head(body: ResponseBody, grant: Option<&Grant>) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     for (name, value) in HEAD {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(grant) = grant {
+        grant.apply(response.headers_mut());
     }
     response
 }
@@ -323,47 +347,29 @@ fn relay(refusal: &Refusal) -> Response<ResponseBody> {
 }
 
 /// 204 is the one answer after which an EventSource does not come back.
-fn finished() -> Response<ResponseBody> {
+fn finished(grant: Option<&Grant>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Some(grant) = grant {
+        grant.apply(response.headers_mut());
+    }
     response
 }
 
 /// Over a limit.
-fn rejected(headers: &HeaderMap, reason: RejectReason) -> Response<ResponseBody> {
+fn rejected(patience: &Patience, reason: RejectReason) -> Response<ResponseBody> {
     debug!(reason = reason.as_str(), "a stream was turned away");
-    let accept = headers.get(header::ACCEPT);
     match reason {
-        RejectReason::FileLimit => turned_away_for_files(&Method::GET, accept),
-        _ => turned_away(accept),
+        RejectReason::FileLimit => patience.later_without_file(),
+        _ => patience.later(),
     }
 }
 
-/// Turned away because files are short; the connection gives its own back.
-pub(crate) fn turned_away_for_files(method: &Method, accept: Option<&HeaderValue>) -> Response<ResponseBody> {
-    // Only a GET is an EventSource's; behind others somebody waits for the app's answer.
-    let mut response = turned_away(accept.filter(|_| *method == Method::GET));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// An EventSource is asked to come back, at a time of its own; anybody else gets the 503 that other clients understand.
-fn turned_away(accept: Option<&HeaderValue>) -> Response<ResponseBody> {
-    if router::names_event_stream(accept) {
-        return come_back_later();
-    }
-    let mut response = ResponseBody::plain(StatusCode::SERVICE_UNAVAILABLE, "too many at once; try again later\n");
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(come_back().as_secs()));
-    response
-}
-
-/// A stream that ends with its first line, which says when to try again.
-pub(crate) fn come_back_later() -> Response<ResponseBody> {
-    stream_head(ResponseBody::Text(Some(event::retry_line(come_back()))))
-}
-
-fn come_back() -> Duration {
-    Duration::from_millis(rand::rng().random_range(COME_BACK))
+/// The app has not said in time what it grants to pages of another origin. A head without that would end their EventSource
+/// for good, so they come back for one, as they would to an app that is down.
+fn no_word_yet(patience: &Patience, pacing: &Pacing) -> Response<ResponseBody> {
+    debug!("a page of another origin is asked to come back, as the app has said nothing yet");
+    patience.soon(pacing.retry)
 }
 
 #[cfg(test)]

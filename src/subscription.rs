@@ -44,14 +44,26 @@ impl Subscription {
         poll_fn(|cx| self.poll_settled(cx)).await
     }
 
+    /// Waits until the app has spoken about this topic, also through trouble.
+    pub async fn spoken(&mut self) -> Settled {
+        let settled = poll_fn(|cx| self.topic.poll_spoken(cx, &mut self.cursor)).await;
+        self.told(settled)
+    }
+
     /// Ready when the app has spoken about this topic, or is known to be in trouble.
     pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Settled> {
-        Poll::Ready(match (ready!(self.topic.poll_settled(cx, &mut self.cursor)), &self.lender) {
+        let settled = ready!(self.topic.poll_settled(cx, &mut self.cursor));
+        Poll::Ready(self.told(settled))
+    }
+
+    /// As much of it as is for this client.
+    fn told(&self, settled: Settled) -> Settled {
+        match (settled, &self.lender) {
             // The words are for the last whose credentials were tried. Whoever was turned away before it, or not asked
             // about at all, has its stream ended instead, and hears its own when it comes back.
             (Settled::Refused(refusal), Some(lender)) if !refusal.is_for(lender.scope()) => Settled::Open,
             (settled, _) => settled,
-        })
+        }
     }
 
     /// Takes its place in the topic; to be called once, before the first [`Subscription::poll_next`].

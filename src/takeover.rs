@@ -25,6 +25,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::{
     forward::ResponseBody,
+    grant::Grant,
     shard::Adopted,
     stream::{HEAD, Live},
     upstream::BoxError,
@@ -108,7 +109,8 @@ fn take_over(wire: Wire, handover: Handover) -> Left {
     match socket.into_std() {
         Ok(socket) => {
             let chunked = version == Version::HTTP_11;
-            let adopted = Adopted { socket, head: head(chunked), chunked, subscription, permit, pacing };
+            let head = head(chunked, subscription.topic().grant().as_deref());
+            let adopted = Adopted { socket, head, chunked, subscription, permit, pacing };
             Left::TakenOver(Box::new(adopted))
         }
         // The reactor does not let go of it; nothing was answered, and the client comes back.
@@ -120,17 +122,22 @@ fn take_over(wire: Wire, handover: Handover) -> Left {
 }
 
 /// The head of a stream, as hyper would write it.
-fn head(chunked: bool) -> Vec<u8> {
-    let mut head = if chunked { "HTTP/1.1 200 OK\r\n" } else { "HTTP/1.0 200 OK\r\n" }.to_owned();
+fn head(chunked: bool, grant: Option<&Grant>) -> Vec<u8> {
+    let mut head = if chunked { "HTTP/1.1 200 OK\r\n" } else { "HTTP/1.0 200 OK\r\n" }.as_bytes().to_vec();
+    let mut line = |name: &str, value: &[u8]| head.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
     for (name, value) in HEAD {
-        head.extend([name, ": ", value, "\r\n"]);
+        line(name, value.as_bytes());
     }
-    head.push_str("connection: close\r\n");
+    for (name, value) in grant.into_iter().flat_map(Grant::lines) {
+        line(name.as_str(), value.as_bytes());
+    }
+    line("connection", b"close");
     if chunked {
-        head.push_str("transfer-encoding: chunked\r\n");
+        line("transfer-encoding", b"chunked");
     }
-    head.extend(["date: ", &httpdate::fmt_http_date(SystemTime::now()), "\r\n\r\n"]);
-    head.into_bytes()
+    line("date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    head.extend(b"\r\n");
+    head
 }
 
 #[cfg(test)]

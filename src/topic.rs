@@ -45,6 +45,7 @@ use self::{
 };
 use crate::{
     event::Frame,
+    grant::Grant,
     metrics::{CloseReason, Metrics, Phase, RouteId},
     scope::{Lenders, Scope},
 };
@@ -150,6 +151,7 @@ impl Topic {
             notice: None,
             end: None,
             refusal: None,
+            grant: None,
             phase,
             asked: 1,
             answered: 0,
@@ -196,6 +198,11 @@ impl Topic {
         if let Some(log) = self.lock().kept.log_mut() {
             log.before_window = Id::new(id);
         }
+    }
+
+    /// What the app grants to pages of the origin that the topic is for, by its newest good answer.
+    pub fn grant(&self) -> Option<Arc<Grant>> {
+        self.lock().grant.clone()
     }
 
     // --- asked by the hub and the source ---

@@ -298,7 +298,7 @@ async fn a_stream_that_is_over_sends_those_away_who_saw_its_end_and_begins_anew_
     topic.end(End { frame: None, ..done() });
 
     let seen = Order { last_event_id: Some("7".into()), ..bench.order("/jobs/1", "a", LOG) };
-    assert!(matches!(bench.hub.subscribe(seen), Ok(Joined::Finished)));
+    assert!(matches!(bench.hub.subscribe(seen), Ok(Joined::Finished(_))));
     assert_eq!(bench.fakes.lock().len(), 1);
     let unseen = Order { last_event_id: Some("6".into()), ..bench.order("/jobs/1", "a", LOG) };
     assert!(matches!(bench.hub.subscribe(unseen), Ok(Joined::Subscribed(_))));

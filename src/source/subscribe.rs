@@ -30,6 +30,7 @@ use super::{Decision, PASSES_MAX, Shared, Trouble, read_refusal};
 use crate::{
     backoff::{Backoff, jitter},
     event::{self, Event},
+    grant::Grant,
     guard,
     hub::Source,
     metrics::{CloseReason, InvalidStateSide, Outcome, Purpose, Violation},
@@ -225,6 +226,7 @@ impl Listener {
                 None => {
                     progress.seen = true;
                     progress.passed_on = 0;
+                    self.topic.grants(Grant::to(lender.identity(), answer.headers()));
                     self.topic.stream_began();
                     self.shared.bulletins.well(self.topic.key().route);
                     self.read(progress, answer.into_body()).await

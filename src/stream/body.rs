@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use rand::Rng;
 use tokio::time::{Instant, Sleep};
 
-use super::{Joining, admission::Admission, come_back};
+use super::{Joining, admission::Admission, patience::come_back};
 use crate::{
     backoff::jitter,
     connections::Seat,
@@ -266,7 +266,7 @@ impl StreamBody {
                 self.stage = Stage::Watching(Watching::Word(Box::new(Late { subscription, last_event_id })));
                 self.next(cx)
             }
-            Some(Joined::Finished) => self.end(CloseReason::Done),
+            Some(Joined::Finished(_)) => self.end(CloseReason::Done),
             None => {
                 self.metrics.rejected(RejectReason::MaxTopics);
                 self.seat.close(CloseReason::Error);

@@ -14,6 +14,7 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
+    grant::Grant,
     metrics::{CloseReason, FrameKind, Phase},
     refusal::Refusal,
 };
@@ -28,6 +29,8 @@ pub(super) struct Inner {
     /// How it ended, and the end's place in the order.
     pub(super) end: Option<Box<(u64, End)>>,
     pub(super) refusal: Option<Arc<Refusal>>,
+    /// What the newest good answer grants to pages of the origin that is in the topic's scope; absent where there is none.
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) phase: PhaseGauge,
     /// Questions to the app, by their number: the last that was put to it; the last that it has answered, or is known to
     /// be in trouble over; the last for whose answer a subscriber waits. The first is under way from the start.
@@ -62,6 +65,16 @@ impl Inner {
         self.answered >= self.awaited || self.is_spent()
     }
 
+    /// Whether the answer for which this reader waits has come, or the app is known to be in trouble over it.
+    pub(super) fn has_answered(&self, cursor: &Cursor) -> bool {
+        self.answered >= cursor.awaits || self.is_spent()
+    }
+
+    /// Whether the app has ever spoken. That it is in trouble is no word.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.checked_at.is_some() || self.refusal.is_some()
+    }
+
     /// Lets those in who wait for the answer that has come. All others are woken by news only: a topic is polled for hours,
     /// and a wake-up for each answer would be one for each subscriber.
     pub(super) fn settle(&mut self) {
@@ -76,7 +89,10 @@ impl Inner {
     /// True when subscribers had been told of one.
     pub(super) fn recovered(&mut self, at: Instant) -> bool {
         self.settle();
-        self.checked_at = Some(at);
+        if self.checked_at.replace(at).is_none() {
+            // Some have waited on, through trouble, for the first good answer.
+            self.wake();
+        }
         self.phase.set(Phase::Live);
         self.notice.take().is_some()
     }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{End, Glimpse, Store, Topic};
+use super::{End, Glimpse, Inner, Store, Topic};
 use crate::{event::Frame, metrics::FrameKind, refusal::Refusal};
 
 /// A reader's place in a topic.
@@ -91,8 +91,22 @@ impl Topic {
 
     /// Ready when the app has spoken, or is known to be in trouble.
     pub fn poll_settled(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
+        self.poll_let_in(cx, cursor, Inner::has_answered)
+    }
+
+    /// Ready when the app has spoken; that it is in trouble is no word.
+    pub fn poll_spoken(&self, cx: &mut Context<'_>, cursor: &mut Cursor) -> Poll<Settled> {
+        self.poll_let_in(cx, cursor, |inner, cursor| inner.has_answered(cursor) && inner.has_spoken())
+    }
+
+    fn poll_let_in(
+        &self,
+        cx: &mut Context<'_>,
+        cursor: &mut Cursor,
+        is_time: fn(&Inner, &Cursor) -> bool,
+    ) -> Poll<Settled> {
         let mut inner = self.lock();
-        if inner.answered < cursor.awaits && !inner.is_spent() {
+        if !is_time(&inner, cursor) {
             inner.wait(cx.waker().clone(), &mut cursor.waiter);
             return Poll::Pending;
         }

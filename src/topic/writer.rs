@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     event::{self, Frame},
+    grant::Grant,
     metrics::{CloseReason, Phase},
     refusal::Refusal,
 };
@@ -20,6 +21,16 @@ use crate::{
 // === impl Topic ===
 
 impl Topic {
+    /// What a good answer grants to pages of another origin. To be said before what the answer brings: that lets clients
+    /// in, who look for it at once.
+    pub fn grants(&self, grant: Option<Grant>) {
+        let mut inner = self.lock();
+        // Nearly always the same again, and then nothing is allocated that stays.
+        if inner.grant.as_deref() != grant.as_ref() {
+            inner.grant = grant.map(Arc::new);
+        }
+    }
+
     /// The job's latest status, and its end if this is the last. The same id again only confirms it. True when
     /// subscribers get something new.
     pub fn snapshot(&self, id: &str, frame: Frame, at: Instant, end: Option<End>) -> bool {

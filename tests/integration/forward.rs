@@ -116,6 +116,20 @@ async fn a_websocket_is_a_pipe_in_both_directions() {
     ws.until("the pipe to close", |seen| seen[0].fate != Fate::Running).await;
 }
 
+/// A browser's handshake names no preference, as a bare client's request for a stream does.
+#[tokio::test]
+async fn a_websocket_on_the_path_of_a_route_reaches_the_app() {
+    let app = App::start();
+    app.at("/ws").answer(Answer::echo(UPGRADE));
+    let side = Sidestream::before(&app).route("path=/ws,subscribe").start().await;
+    let handshake = side.get("/ws").header("Connection", "Upgrade").header("Upgrade", "websocket");
+
+    for accept in [None, Some("*/*")] {
+        let handshake = accept.map_or(handshake.clone(), |accept| handshake.clone().header("Accept", accept));
+        assert_eq!(handshake.open().await.status(), 101, "{accept:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_app_sees_the_request_as_it_was_and_where_it_came_from() {
     let app = App::start();

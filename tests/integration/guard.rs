@@ -367,3 +367,35 @@ async fn a_stream_that_nobody_reads_stays_with_the_app_and_ends_with_its_client(
     assert!(grown < FLAT_KIB, "{grown} KiB for a reader that does not read");
     side.until_metric("connections_closed_total", &[ROUTE, ("reason", "client")], 1.0).await;
 }
+
+/// A status other than 200 ends an `EventSource` for good; on its way to the app alone it would have met a closed port, and
+/// tried again.
+#[tokio::test]
+async fn an_event_source_without_a_route_is_asked_to_come_back_while_the_app_is_down() {
+    let app = App::start_stopped().await;
+    let side = guarding(&app).flag("--retry", "9s").start().await;
+
+    let waits = side.sse("/live").header("Origin", "https://front.example").fetch().await;
+    let fetches = side.get("/live").header("Accept", "*/*").fetch().await;
+    let posts = side.request("POST", "/live").header("Accept", "text/event-stream").body(b"x").fetch().await;
+
+    assert_eq!((waits.status(), waits.header("content-type")), (200, Some("text/event-stream")));
+    let text = waits.text();
+    let hint: u64 = text.strip_prefix("retry: ").and_then(|hint| hint.trim_end().parse().ok()).expect("a hint alone");
+    assert!((6000..=12_000).contains(&hint), "9 s ±33 %: {hint}");
+    assert_eq!(waits.header("access-control-allow-origin"), Some("https://front.example"));
+    assert_eq!(waits.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!((fetches.status(), posts.status()), (502, 502));
+    assert_eq!(side.metric("connections_opened_total", &[ROUTE]).await, 0.0);
+
+    // Neither an answer of the app nor what comes without a guard is anything but what it was.
+    app.resume();
+    app.at("/live").answers([Answer::text(503, "mine"), Answer::reset()]);
+    let own = side.sse("/live").fetch().await;
+    assert_eq!((own.status(), own.text().as_str()), (503, "mine"));
+    let broken = side.sse("/live").fetch().await;
+    assert!(broken.status() == 200 && broken.text().starts_with("retry: "), "{} {}", broken.status(), broken.text());
+    let bare = Sidestream::before(&app).switch("--no-guard").start().await;
+    app.stop().await;
+    assert_eq!(bare.sse("/live").fetch().await.status(), 502);
+}

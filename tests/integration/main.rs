@@ -32,6 +32,7 @@ mod limits;
 mod log;
 mod metrics;
 mod node;
+mod origins;
 mod poll;
 mod prometheus;
 mod proxies;

@@ -138,7 +138,7 @@ impl Model {
         let subscribed = self.bench.hub.subscribe(order);
         let mut subscription = match subscribed {
             Ok(Joined::Subscribed(subscription)) => subscription,
-            Ok(Joined::Finished) => {
+            Ok(Joined::Finished(_)) => {
                 let has_seen_all = id.is_some_and(|id| id == before.events.to_string());
                 return assert!(has_seen_all && before.finished, "sent away with something to see");
             }

@@ -11,6 +11,7 @@ use super::{BodyHash, JITTER, NOT_FOUND_PAUSE, Next, PATIENCE, Poller, confirm_p
 use crate::{
     backoff::jitter,
     event::{self, Event, content_id},
+    grant::Grant,
     guard::is_encoded,
     json,
     metrics::{CloseReason, Outcome, Purpose, Violation},
@@ -29,6 +30,7 @@ pub(super) struct Answer {
     status: StatusCode,
     etag: Option<Box<[u8]>>,
     is_json: bool,
+    grant: Option<Grant>,
     body: Bytes,
     at: Instant,
 }
@@ -103,6 +105,7 @@ impl Poller {
             // A clone of the value would keep the connection's read buffer alive.
             etag: parts.headers.get(header::ETAG).map(|etag| etag.as_bytes().into()),
             is_json: is_json(parts.headers.get(header::CONTENT_TYPE)),
+            grant: Grant::to(lender.identity(), &parts.headers),
             body,
             at: Instant::now(),
         })
@@ -124,6 +127,7 @@ impl Poller {
             let terminal = state.terminal;
             drop(state);
             self.shared.bulletins.well(self.topic.key().route);
+            self.grant(answer);
             self.confirm(terminal);
             return if terminal { Next::Rest } else { Next::After(pace) };
         }
@@ -143,6 +147,14 @@ impl Poller {
         self.changed(answer, hash, &json, is_first)
     }
 
+    /// What pages of another origin may do with the streams of this topic.
+    fn grant(&self, answer: &Answer) {
+        // A 304 need not say again what the answer said that it stands for.
+        if answer.grant.is_some() || answer.status != StatusCode::NOT_MODIFIED {
+            self.topic.grants(answer.grant.clone());
+        }
+    }
+
     /// The app said the same again. For a job that had ended that settles those who waited for its word.
     fn confirm(&self, terminal: bool) {
         if terminal { self.topic.confirm_ended() } else { self.topic.confirm() }
@@ -158,6 +170,7 @@ impl Poller {
         let terminal = self.judge(&spec.status.detect(json));
         let frame = event::encoded(&Event { id: Some(id.clone()), name: None, data });
         let end = terminal.then(|| End { frame: Some(event::done(&frame)), reason: CloseReason::Done, finished: true });
+        self.grant(answer);
 
         let mut state = self.lock();
         if std::mem::replace(&mut state.terminal, terminal) && !terminal {

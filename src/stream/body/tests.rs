@@ -247,7 +247,6 @@ fn admission(bench: &Bench, ask: Admission) -> Watching {
         lender: order.lender,
         share: Share::Authorized,
         last_event_id: None,
-        accepts: None,
     };
     let ask = async move {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -264,6 +264,8 @@ impl State {
     fn speak(&mut self, asked: &Asked, plan: &Plan) -> String {
         let now = self.tick();
         let own = asked.marks().own;
+        let grant = asked.header("origin").map(|origin| format!("Access-Control-Allow-Origin: {origin}\r\n"));
+        let grant = grant.unwrap_or_default();
         match plan {
             Plan::Hang => String::new(),
             Plan::Trouble => format!("HTTP/1.1 503 x\r\nx-mark: {own}\r\nContent-Length: {}\r\n\r\n{own}", own.len()),
@@ -274,7 +276,7 @@ impl State {
             Plan::Stream => {
                 self.welcomed.insert(own.clone(), now);
                 format!(
-                    "HTTP/1.1 200 x\r\nContent-Type: text/event-stream\r\nSet-Cookie: sid={own}\r\n\
+                    "HTTP/1.1 200 x\r\nContent-Type: text/event-stream\r\nSet-Cookie: sid={own}\r\n{grant}\
                      Transfer-Encoding: chunked\r\n\r\n"
                 )
             }
@@ -283,7 +285,7 @@ impl State {
                 let tag = &blake3::hash(body.as_bytes()).to_hex()[..8];
                 format!(
                     "HTTP/1.1 200 x\r\nContent-Type: application/json\r\nSet-Cookie: sid={own}\r\nETag: \"{tag}\"\r\n\
-                     Content-Length: {}\r\n\r\n{body}",
+                     {grant}Content-Length: {}\r\n\r\n{body}",
                     body.len()
                 )
             }

@@ -1,5 +1,6 @@
 //! For how long a client waits for a status, on a clock that only moves when everybody waits.
 
+use http_body_util::BodyExt;
 use prometheus::Registry;
 use tokio::{io::AsyncWriteExt, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -83,4 +84,45 @@ async fn a_slow_admission_and_a_slow_first_poll_do_not_add_up() {
 
     assert!(matches!(opened, Opened::Live(_)), "{opened:?}");
     assert_eq!(began.elapsed().as_secs(), SETTLE_MAX.as_secs());
+}
+
+// What the app grants to another origin is not known, and a head without it would end the EventSource for good.
+#[tokio::test(start_paused = true)]
+async fn a_page_of_another_origin_is_asked_to_come_back_when_the_app_says_nothing_in_time() {
+    // Nobody listens: the app is down.
+    let door = memory::App::default();
+    for route in [
+        "path=/jobs/{id},poll=/jobs/{id}",
+        "path=/jobs/{id},subscribe",
+        "path=/jobs/{id},poll=/jobs/{id},share=authorized",
+    ] {
+        let streams = streams(&format!("{route},retry=9s"), &door);
+        for (accept, comes_back) in [("text/event-stream", true), ("*/*", false)] {
+            let request =
+                Request::builder().uri("/jobs/v1?").header("accept", accept).header("origin", "https://front.example");
+            let request = request.body(()).unwrap();
+            let wanted =
+                StreamRequest { route: RouteId(0), params: streams.routes[0].path.matches("/jobs/v1", None).unwrap() };
+            let wire = Arc::new(WireState::new(Lent::nothing()));
+            let conn = Arc::new(ConnState { wire, abort: CancellationToken::new() });
+
+            let began = Instant::now();
+            let opened = streams.open(wanted, request, super::Client { ip: [127, 0, 0, 1].into(), conn }).await;
+
+            assert_eq!(began.elapsed().as_secs() == SETTLE_MAX.as_secs(), comes_back, "{route}, {:?}", began.elapsed());
+            let Opened::Answer(answer) = opened else {
+                assert!(!comes_back, "{route}: a stream");
+                continue;
+            };
+            let granted =
+                answer.headers().get("access-control-allow-origin").is_some_and(|to| to == "https://front.example");
+            assert_eq!((answer.status(), granted), (StatusCode::OK, comes_back), "{route}");
+            if comes_back {
+                let text = answer.into_body().collect().await.unwrap().to_bytes();
+                let text = std::str::from_utf8(&text).unwrap();
+                let hint: u64 = text.strip_prefix("retry: ").unwrap().trim_end().parse().unwrap();
+                assert!((6000..=12_000).contains(&hint), "{hint}");
+            }
+        }
+    }
 }

@@ -35,6 +35,7 @@ const ALL: &[Who] = &[
     Who(&[("host", "a"), ("x-forwarded-host", "b"), ("x-forwarded-host", "a"), ("cookie", "sid=ada")]),
     Who(&[("host", "a"), ("x-forwarded-host", "b, a"), ("cookie", "sid=ada")]),
     Who(&[("host", "a"), ("origin", "b"), ("cookie", "sid=ada")]),
+    Who(&[("host", "a"), ("origin", "c"), ("cookie", "sid=ada")]),
     Who(&[("host", "a"), ("x-forwarded-proto", "b"), ("cookie", "sid=ada")]),
     Who(&[("host", "b"), ("x-forwarded-host", "a")]),
 ];

@@ -241,6 +241,11 @@ impl Client {
         let (head, mut body) = response.into_parts();
         let is_refusal = head.status != StatusCode::OK;
         self.check(&format!("{:?}", head.headers));
+        for origin in head.headers.get_all("access-control-allow-origin") {
+            if !self.who.all("origin").iter().any(|own| origin == own) {
+                self.app.violation(format!("{:?} got the grant of {origin:?}", self.who));
+            }
+        }
         {
             let mut tally = self.tally.lock().unwrap();
             match head.status {

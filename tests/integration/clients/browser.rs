@@ -11,7 +11,7 @@ use super::{
     rows::{JOB, JOBS},
     world::{Browser, Client, World},
 };
-use crate::harness::{COMPLETED, PROGRESS_PATH, completed, node::repository_file, running, running_text};
+use crate::harness::{COMPLETED, PROGRESS_PATH, app::Answer, completed, node::repository_file, running, running_text};
 
 /// The long `retry:` at the end of a job is at most a minute; the rest is for a busy machine.
 const LONG_RETRY: Duration = Duration::from_secs(90);
@@ -178,4 +178,39 @@ async fn httpx_with_its_default_timeout_does_not_last_until_a_heartbeat() {
     let trouble = watcher.trouble().await;
 
     assert!(matches!(&trouble, Saw::Error { text, .. } if text.starts_with("ReadTimeout")), "{trouble:?}");
+}
+
+/// A front end that has an origin of its own: without the app's grant in the head, or in that of an answer which only asks
+/// to come back, the browser would close these streams for good.
+#[tokio::test]
+#[ignore = "needs node and chromium; tests/run runs it"]
+async fn a_page_of_another_origin_keeps_its_streams_through_trouble_of_the_app() {
+    let world = World::new(|side| side.route(JOBS).flag("--retry", "300ms")).await;
+    let browser = Browser::start().await;
+    // The page comes through the cutter, the stream from the program itself: another port, another origin.
+    let page = |path: &str| world.page("native", &format!("http://{}{path}", world.side.addr()));
+    let job = world.app.job("v1");
+    job.answer(Answer::text(503, "in trouble"));
+    let feed = world.app.events("/live");
+    feed.header("Access-Control-Allow-Origin", "*");
+
+    let (_, mut of_job) = browser.open(&page(JOB)).await;
+    let (_, mut of_feed) = browser.open(&page("/live")).await;
+    let is_open = |saw: Saw| matches!(saw, Saw::Error { closed: false, .. });
+    feed.accept().await.send("data: one\n\n").await;
+    assert_eq!(of_feed.message().await.data, "one");
+    // It comes while the app is in trouble, and waits for a head that lets it in.
+    job.requests(2).await;
+    job.answer_with(|seen| {
+        let origin = seen.header("origin").expect("a browser says where its page is from");
+        running(1).header("Access-Control-Allow-Origin", origin)
+    });
+    assert_eq!(of_job.message().await.data, running_text(1));
+
+    world.app.stop().await;
+    assert!(is_open(of_feed.trouble().await), "the app's death");
+    assert!(is_open(of_feed.trouble().await), "an attempt without an app");
+    world.app.resume();
+    feed.accept().await.send("data: two\n\n").await;
+    assert_eq!(of_feed.message().await.data, "two");
 }
