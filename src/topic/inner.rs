@@ -120,7 +120,7 @@ impl Inner {
         if next < end {
             cursor.greeting.0 += 1;
             // The greeting may have begun anew, and be shorter, since this reader came; then it misses nothing by it.
-            let greeting = self.kept.log().and_then(|log| log.greeting.get(next));
+            let greeting = self.kept.log().and_then(|log| log.greeting.get(next as usize));
             if let Some(entry) = greeting.filter(|entry| entry.seq <= cursor.joined_at) {
                 return Some(entry.delivery(FrameKind::Replay));
             }

@@ -20,8 +20,8 @@ pub struct Cursor {
     /// The newest entry when this reader joined: up to here is its past, of which it gets what newcomers get, as a replay.
     /// Whatever comes after is news to it, even while it still waits to be let in.
     pub(super) joined_at: u64,
-    /// The next greeting to deliver, and where greetings end for this reader.
-    pub(super) greeting: (usize, usize),
+    /// The next greeting to deliver, and where greetings end for this reader; there are a hundred at most.
+    pub(super) greeting: (u32, u32),
     /// The question to the app for whose answer this reader waits before it is let in.
     pub(super) awaits: u32,
     /// Where its waker stands.
@@ -141,8 +141,9 @@ impl Topic {
                 self.metrics.route(self.key.route).replay_misses.inc();
             }
             let newest = cursor.joined_at;
-            cursor.greeting = (0, log.greeting.partition_point(|entry| entry.seq <= newest));
-            let greeted = log.greeting[..cursor.greeting.1].last().map_or(0, |entry| entry.seq);
+            let greetings = log.greeting.partition_point(|entry| entry.seq <= newest);
+            cursor.greeting = (0, u32::try_from(greetings).unwrap_or(u32::MAX));
+            let greeted = log.greeting[..greetings].last().map_or(0, |entry| entry.seq);
             // One before the newest event, if that is wanted and is not a greeting already.
             cursor.seq = if latest && newest > greeted { newest - 1 } else { newest };
         }
