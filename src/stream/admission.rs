@@ -142,6 +142,8 @@ impl Admissions {
             counted.ended(Outcome::of_status(status));
             match decision {
                 Decision::Trouble | Decision::Unchanged => return Admission::Trouble(Trouble::Status(status)),
+                // "Nothing yet" to a poll: neither a yes nor a no. A stream that is over is the app's own decision.
+                Decision::Yes if self.is_polled(key.route) => return Admission::Trouble(Trouble::Status(status)),
                 Decision::Missing if status == http::StatusCode::NOT_FOUND && began.elapsed() < grace => {
                     drop(turn);
                     tokio::time::sleep(NOT_FOUND_PAUSE).await;
@@ -166,6 +168,10 @@ impl Admissions {
         };
         let admission = if is_fit { Admission::Admitted } else { Admission::Trouble(self.unfit(route)) };
         (outcome, admission)
+    }
+
+    fn is_polled(&self, route: RouteId) -> bool {
+        matches!(self.routes[route.0].source, SourceSpec::Poll(_))
     }
 
     /// Counts an answer that lets nobody in, and tells of it once for each route.
