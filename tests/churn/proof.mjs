@@ -179,8 +179,9 @@ status poll does not (1 s). The apps are in \`tests/apps\`, the script is in \`t
   gone with the process.
 - **Next.js catches the error and lives on**: a leaked timer throws and reads for ever. Where a tab left before the
   first byte, Next.js doesn't cancel the stream (the open controllers): such a timer reads on, and no error shows it.
-- **Guard only** is sidestream without a route. It keeps quiet streams alive through nginx, and events pass nginx. It
-  can't prevent the app's own fault: each tab that leaves still closes a stream of the app, and the app's timer
+- **Guard only** is sidestream without a route. It keeps quiet streams alive through nginx, and events pass nginx. A tab
+  that finds no app gets a stream which ends at once and says when to come back; such ends count as streams cut. The
+  guard can't prevent the app's own fault: each tab that leaves still closes a stream of the app, and the app's timer
   enqueues on it. Only a route takes the streams away from the app.
 - **Behind routes** has the two routes below. The poll route has no edge left: the app answers short requests. The
   subscribe route keeps one stream per user (not counted as leaked), and the app sees it close once, when its linger is
