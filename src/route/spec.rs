@@ -8,7 +8,7 @@ use super::pattern::PathPattern;
 use super::target::Target;
 use super::{ErrorStyle, PollSpec, Replay, Route, Share, SourceSpec, SubscribeSpec};
 use crate::cli::value::{self, ValueError};
-use crate::status::StatusRule;
+use crate::status::{StatusRule, is_json_pointer};
 use crate::template::Template;
 
 mod error;
@@ -208,7 +208,7 @@ impl Fields {
 
     fn status(&mut self) -> Result<StatusRule, SpecError> {
         let pointer = self.required("status", "/data/status")?;
-        if let Some(pointer) = pointer.as_ref().filter(|pointer| !is_json_pointer(pointer)) {
+        if let Some(pointer) = pointer.as_ref().filter(|pointer| pointer.is_empty() || !is_json_pointer(pointer)) {
             return Err(SpecError::Pointer(pointer.clone()));
         }
         let done = match self.required("done", "completed|failed")? {
@@ -278,11 +278,6 @@ fn read_template(file: String) -> Result<Arc<Template>, SpecError> {
         Err(error) => return Err(SpecError::TemplateFile(file, error)),
     };
     Template::parse(&text).map(Arc::new).map_err(|error| SpecError::Template(file, error))
-}
-
-/// RFC 6901, section 3; the empty pointer is left out, for a whole answer is no status.
-fn is_json_pointer(text: &str) -> bool {
-    text.starts_with('/') && text.split('~').skip(1).all(|after| after.starts_with(['0', '1']))
 }
 
 #[cfg(test)]

@@ -461,20 +461,13 @@ async fn take_turn<T>(opening: OwnedSemaphorePermit, asked: impl Future<Output =
 
 /// What keeps us from reading an answer as an event stream.
 fn fault(answer: &http::Response<AnswerBody>) -> Option<(Violation, &'static str)> {
-    if !is_event_stream(answer) {
+    if !guard::is_event_stream(answer.headers()) {
         Some((Violation::WrongContentType, "the app's answer is no event stream"))
     } else if guard::is_encoded(answer.headers()) {
         Some((Violation::Encoded, "the app's event stream is compressed, though `identity` was asked for"))
     } else {
         None
     }
-}
-
-/// Whether an answer calls itself an event stream.
-pub(crate) fn is_event_stream(answer: &http::Response<AnswerBody>) -> bool {
-    let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
-    media.trim().eq_ignore_ascii_case("text/event-stream")
 }
 
 #[cfg(test)]

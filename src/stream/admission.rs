@@ -25,12 +25,12 @@ use tracing::warn;
 
 use crate::{
     backoff::Backoff,
-    json,
+    guard, json,
     metrics::{Outcome, Purpose, RouteId, Violation},
     refusal::Refusal,
     route::{Route, SourceSpec},
     scope::{Identity, Scope},
-    source::{Asker, Decision, Trouble, read_body, read_refusal, schedule::Schedule, subscribe::is_event_stream},
+    source::{Asker, Decision, Trouble, read_body, read_refusal, schedule::Schedule},
     topic::TopicKey,
     upstream::AnswerBody,
 };
@@ -160,7 +160,7 @@ impl Admissions {
         let outcome = Outcome::of_status(answer.status());
         let is_fit = match &self.routes[route.0].source {
             // What follows the head is not waited for.
-            SourceSpec::Subscribe(_) => is_event_stream(&answer),
+            SourceSpec::Subscribe(_) => guard::is_event_stream(answer.headers()),
             SourceSpec::Poll(_) => match read_body(answer.into_body(), until).await {
                 Ok(body) => json::read(&body).is_some(),
                 Err(unread) => return (unread.outcome(), Admission::Trouble(unread.into())),

@@ -28,11 +28,11 @@ pub struct Patience {
 impl Patience {
     /// Of the client that sent this request.
     pub fn of(method: &Method, headers: &HeaderMap) -> Self {
-        Self {
-            // Only a GET is an EventSource's; behind others somebody waits for the app's answer.
-            is_event_source: *method == Method::GET && router::names_event_stream(headers),
-            grant: headers.get(header::ORIGIN).map(Grant::for_nothing),
-        }
+        // Only a GET is an EventSource's; behind others somebody waits for the app's answer.
+        let is_event_source = *method == Method::GET && router::names_event_stream(headers);
+        // Nobody else is asked in a way that needs one, and browsers name the origin of every POST.
+        let origin = headers.get(header::ORIGIN).filter(|_| is_event_source);
+        Self { is_event_source, grant: origin.map(Grant::for_nothing) }
     }
 
     /// Whether it comes back by itself.
@@ -43,7 +43,7 @@ impl Patience {
     /// Whether it comes back by itself, and is a page of another origin: it can do nothing with a stream whose head says
     /// nothing of it.
     pub fn needs_grant(&self) -> bool {
-        self.is_event_source && self.grant.is_some()
+        self.grant.is_some()
     }
 
     /// Over a limit: each at a time of its own.
