@@ -16,9 +16,9 @@
 //!  child ─ app_errors ─ app_log             the app itself, where we start it or read its log
 //! ```
 //!
-//! Beside them stand the pure modules (`event`, `sse_decode`, `json`, `status`, `template`, `backoff`); what the operator sees, from
-//! what is counted to where it is shown (`metrics`, `shortlist`, `survey`, `stats`, `app_view`, `advice`, `admin`); whether all
-//! this works (`canary`, `health`, `readiness`); `log`, `shutdown`, and the `demo`.
+//! Beside them stand the pure modules (`event`, `sse_decode`, `json`, `status`, `template`, `backoff`, `grant`); what the
+//! operator sees, from what is counted to where it is shown (`metrics`, `shortlist`, `survey`, `stats`, `app_view`, `advice`,
+//! `admin`); whether all this works (`canary`, `health`, `readiness`); `log`, `shutdown`, and the `demo`.
 
 pub mod cli;
 pub mod config;
